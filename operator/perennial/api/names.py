@@ -1,0 +1,54 @@
+"""Labels, annotations, field managers and names that more than one part must spell alike.
+
+Only constants live here. Names of child objects are built in `render`, because they depend on the parent.
+"""
+
+MANAGED_BY_PERENNIAL = "perennial"
+"""The value of LABEL_MANAGED_BY on every object that the operator makes; the watches select children by it."""
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_OWNER_KIND = "perennial.dev/owner-kind"
+LABEL_OWNER_NAME = "perennial.dev/owner-name"
+LABEL_DEPLOYMENT = "perennial.dev/deployment"
+LABEL_REVISION = "perennial.dev/revision"
+LABEL_RUN = "perennial.dev/run"
+LABEL_ATTEMPT = "perennial.dev/attempt"
+LABEL_MODEL = "perennial.dev/model"
+LABEL_VERSION = "perennial.dev/version"
+LABEL_COMPONENT = "perennial.dev/component"
+LABEL_SYNC = "perennial.dev/sync"
+
+COMPONENT_SERVER = "server"
+COMPONENT_ROUTER = "router"
+COMPONENT_TRAINING = "training"
+COMPONENT_REPORT = "report"
+
+ANNOTATION_COMMAND = "perennial.dev/command"
+ANNOTATION_SYNC_REQUESTED = "perennial.dev/sync-requested"
+ANNOTATION_PRUNE = "perennial.dev/prune"
+ANNOTATION_SYNC_PATH = "perennial.dev/sync-path"
+ANNOTATION_SYNC_COMMIT = "perennial.dev/sync-commit"
+ANNOTATION_SPEC_HASH = "perennial.dev/spec-hash"
+ANNOTATION_HASH_RECIPE = "perennial.dev/hash-recipe"
+ANNOTATION_DIGEST = "perennial.dev/digest"
+ANNOTATION_TRIGGER = "perennial.dev/trigger"
+
+PRUNE_DISABLED = "disabled"
+
+FIELD_MANAGER_PREFIX = "perennial-"
+ACCOUNT_SYNC = "perennial-sync"
+ROUTER = "perennial-router"
+"""The router's Deployment, Service account, ClusterRole and token Secret in a namespace all have this name."""
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+
+HEADER_OBSERVE = "x-perennial-observe"
+
+RESERVED_PREFIX = "perennial-"
+RESERVED_INFIXES = ("-rev-", "-run-")
+RESERVED_SUFFIXES = ("-rev", "-run")
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+MAX_NAME_LENGTH = 40
+MAX_SHORT_NAME_LENGTH = 30
+"""DriftPolicy names and model names: what is made from them gets a longer suffix."""
