@@ -1,0 +1,446 @@
+"""ModelDeployment: serve a version with resources; roll a new one out by steps under checks."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from perennial.api.kinds import MODEL_DEPLOYMENT
+from perennial.api.v1alpha1.base import ATOMIC_LIST, SET_LIST, Column, Model, Resource, Rule, at_most_one, list_map
+from perennial.api.v1alpha1.common import (
+    ArtifactRef,
+    Environment,
+    PodTemplate,
+    PrometheusQuery,
+    Resources,
+    Status,
+    Storage,
+)
+from perennial.api.v1alpha1.types import (
+    MAX_INTEGER,
+    THIRTY_DAYS,
+    Command,
+    CommandIds,
+    Commit,
+    Count,
+    Decimal,
+    Digest,
+    Format,
+    FreeList,
+    FreeObject,
+    Identifier,
+    Image,
+    Label,
+    Name,
+    Percent,
+    PositiveDecimal,
+    Quantity,
+    Reason,
+    RevisionName,
+    Sentence,
+    Share,
+    ShortName,
+    Timestamp,
+)
+
+
+class ServedModel(Model):
+    """Which version serves and who may change it."""
+
+    rules: ClassVar = (
+        Rule(at_most_one("version", "artifact"), "version and artifact may not both be set: remove one of them"),
+        Rule(
+            "self.updatePolicy != 'Direct' || !has(self.version)",
+            "version may not be set with updatePolicy Direct, which chooses the version itself: "
+            "remove version, or use updatePolicy Manual or Git",
+        ),
+        Rule(
+            "self.updatePolicy == 'Manual' || !has(self.artifact)",
+            "artifact serves exactly what it names: updatePolicy must be Manual with it",
+        ),
+    )
+
+    name: ShortName = Field(description="The model, as TrainingJobs and ModelVersions name it.")
+    version: Name | None = Field(
+        default=None,
+        description="The ModelVersion to serve; the field that write-back edits. Unset: nothing serves until one is "
+        "proposed.",
+    )
+    update_policy: Literal["Manual", "Git", "Direct"] = Field(
+        default="Manual",
+        description="Manual: people edit `version`. Git: a newer accepted version becomes a commit or pull request. "
+        "Direct: serve the newest accepted version without Git, kept in status.chosenVersion.",
+    )
+    artifact: ArtifactRef | None = Field(
+        default=None, description="Instead of `version`: a model that was trained elsewhere."
+    )
+
+
+class Port(Model):
+    """A port that the model server listens on."""
+
+    name: Annotated[str, Field(max_length=15, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = Field(
+        default=None, description="Its name, e.g. http or grpc."
+    )
+    container_port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its number.")
+
+
+class ServerContainer(Model):
+    """A model server of your own; it reads the model from /mnt/models."""
+
+    image: Image = Field(description="Image of the server.")
+    command: Command | None = Field(default=None, description="Command, in place of the image's entry point.")
+    args: Command | None = Field(default=None, description="Arguments.")
+    env: Environment | None = Field(default=None, description="Environment of the server.")
+    ports: Annotated[tuple[Port, ...], Field(max_length=8, json_schema_extra=list_map("containerPort"))] | None = Field(
+        default=None, description="Ports; the first one takes the requests. 8080 when unset."
+    )
+    readiness_probe: FreeObject | None = Field(
+        default=None, description="Readiness probe; GET /v2/health/ready on the first port when unset."
+    )
+
+
+class Scaling(Model):
+    """Replicas by load, with a HorizontalPodAutoscaler."""
+
+    rules: ClassVar = (Rule("self.minReplicas <= self.maxReplicas", "minReplicas must be at most maxReplicas"),)
+
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(default=1, description="Fewest replicas.")
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(description="Most replicas.")
+    target_cpu_percent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=70, alias="targetCPUPercent", description="Mean CPU use, of the request, to aim at."
+    )
+    metrics: FreeList | None = Field(
+        default=None, description="Metrics as in HorizontalPodAutoscaler v2, instead of targetCPUPercent."
+    )
+
+
+class Step(Model):
+    """One step of a rollout."""
+
+    weight: Annotated[int, Field(ge=1, le=99)] = Field(description="Percent of the requests that the canary gets.")
+    hold_seconds: Annotated[int, Field(ge=0, le=THIRTY_DAYS)] = Field(
+        default=0, description="Shortest stay at this step, beside what the analysis asks for."
+    )
+    approval: bool = Field(default=False, description="Wait for a person (`perennial promote`) before going on.")
+
+
+class Latency(Model):
+    """A limit on response times: at most 100 - percentile percent of the requests may be slower."""
+
+    percentile: Annotated[int, Field(ge=1, le=99)] = Field(default=95, description="The share that must be fast.")
+    max_milliseconds: Annotated[int, Field(ge=1, le=3_600_000)] = Field(description="What counts as fast.")
+
+
+class AnalysisMetric(Model):
+    """An extra check from Prometheus."""
+
+    rules: ClassVar = (Rule("has(self.min) || has(self.max)", "at least one of min and max must be set"),)
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
+        description="Its name."
+    )
+    prometheus: PrometheusQuery = Field(description="Where the number comes from.")
+    min: Decimal | None = Field(default=None, description="The number must be at least this.")
+    max: Decimal | None = Field(default=None, description="The number must be at most this.")
+
+
+class Analysis(Model):
+    """When a canary is promoted or aborted. Looking often does not inflate `alpha`."""
+
+    rules: ClassVar = (
+        Rule(
+            "double(self.maxErrorRate) > 0.0 && double(self.maxErrorRate) < 1.0",
+            "maxErrorRate must be greater than 0 and less than 1",
+        ),
+        Rule("double(self.maxErrorRatio) >= 1.0", "maxErrorRatio must be at least 1"),
+        Rule("double(self.alpha) > 0.0 && double(self.alpha) <= 0.5", "alpha must be greater than 0 and at most 0.5"),
+        Rule("self.maxSeconds > self.warmupSeconds", "maxSeconds must be greater than warmupSeconds"),
+    )
+
+    period_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(default=1, description="How often to look.")
+    warmup_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=5, description="Requests right after each step's weight is verified do not count."
+    )
+    min_requests: Annotated[int, Field(ge=1, le=MAX_INTEGER)] = Field(
+        default=50, description="Fewest canary requests in a step before going on."
+    )
+    min_failures: Annotated[int, Field(ge=1, le=MAX_INTEGER)] = Field(
+        default=5, description="Fewest failures before aborting."
+    )
+    max_error_rate: Share = Field(default="0.02", description="Share of failed requests that is still good.")
+    max_error_ratio: PositiveDecimal = Field(
+        default="1.5", description="How many times stable's share of failed requests is still good."
+    )
+    alpha: Share = Field(default="0.01", description="Chance of a wrong verdict.")
+    latency: Latency | None = Field(default=None, description="A limit on response times.")
+    metrics: Annotated[tuple[AnalysisMetric, ...], Field(max_length=16, json_schema_extra=list_map("name"))] = Field(
+        default=(), description="Extra checks."
+    )
+    failure_codes: Annotated[
+        tuple[Annotated[int, Field(ge=400, le=599)], ...], Field(max_length=32, json_schema_extra=SET_LIST)
+    ] = Field(default=(), description="Further HTTP codes that count as failures, e.g. 429.")
+    max_seconds: Annotated[int, Field(ge=1, le=THIRTY_DAYS)] = Field(
+        default=3600, description="Longest time in one step before it is inconclusive."
+    )
+    on_inconclusive: Literal["Hold", "Promote", "Abort"] = Field(
+        default="Hold", description="What to do when a step is inconclusive."
+    )
+    hold_max_seconds: Annotated[int, Field(ge=1, le=THIRTY_DAYS)] = Field(
+        default=86400, description="Longest hold; then the rollout expires: weight 0, not rejected."
+    )
+
+
+_DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
+
+
+class Rollout(Model):
+    """How a new version takes over."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.steps.map(step, step.weight).isSorted()"
+            " && self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight))",
+            "weights of steps must rise strictly, from 1 to 99; 100 follows by itself",
+        ),
+    )
+
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=_DEFAULT_STEPS, description="Weights of the canary, strictly rising; 100 follows by itself."
+    )
+    analysis: Analysis = Field(default=Analysis(), description="When a canary is promoted or aborted.")
+    mirror_percent: Percent = Field(
+        default=0, description="Percent of the requests that are also sent to the canary, its answers thrown away."
+    )
+    progress_deadline_seconds: Annotated[int, Field(ge=1, le=THIRTY_DAYS)] = Field(
+        default=1200, description="Longest time for the pods of a step to become ready."
+    )
+    scale_down_delay_seconds: Annotated[int, Field(ge=30, le=THIRTY_DAYS)] = Field(
+        default=300, description="How long an old revision's pods stay after they stopped serving; at least 30."
+    )
+    revision_history_limit: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=5, description="Old revisions that are kept, scaled to zero."
+    )
+    surge: Literal["Surge", "Replace", "Auto"] = Field(
+        default="Auto",
+        description="Surge: the canary's pods come beside stable's. Replace: they take stable's place. Auto: Surge, "
+        "unless the scheduler finds no room.",
+    )
+
+
+class ParentRef(Model):
+    """A Gateway that the route attaches to."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the Gateway.")
+    section_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None, description="One listener of it."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="One port of it.")
+
+
+class GatewayRoute(Model):
+    """Use Gateway API in place of our router."""
+
+    parent_refs: Annotated[tuple[ParentRef, ...], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC_LIST)] = (
+        Field(description="Gateways, in this namespace, that the route attaches to.")
+    )
+    hostnames: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
+        Field(max_length=16, json_schema_extra=SET_LIST),
+    ] = Field(default=(), description="Hosts that the route takes.")
+
+
+class Traffic(Model):
+    """How requests are routed."""
+
+    timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=60, description="Longest time to the response headers; idle time-out for streams."
+    )
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(default=0, description="Retries by the router.")
+    gateway: GatewayRoute | None = Field(default=None, description="Use Gateway API in place of our router.")
+
+
+class Observation(Model):
+    """What the router looks at for drift detection."""
+
+    sample_percent: Percent = Field(default=100, description="Percent of the requests that are binned.")
+    max_body_bytes: Annotated[int, Field(ge=0, le=4_194_304)] = Field(
+        default=65536, description="Bytes of a body that are read."
+    )
+    max_rows_per_request: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=32, description="Rows of one request that are binned."
+    )
+
+
+class ModelDeploymentSpec(Model):
+    """What serves, and how a new version takes over."""
+
+    rules: ClassVar = (
+        Rule(at_most_one("runtime", "container"), "runtime and container may not both be set: remove one of them"),
+        Rule(
+            "!has(self.scaling) || self.replicas == 1",
+            "replicas and scaling may not both be set: remove replicas, or remove scaling",
+        ),
+    )
+
+    model: ServedModel = Field(description="Which version serves and who may change it.")
+    runtime: Format | None = Field(
+        default=None, description="A name from the operator's runtime table; by the artifact's format when unset."
+    )
+    container: ServerContainer | None = Field(default=None, description="Or a model server of your own.")
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="Replicas of stable. Not used with `scaling`."
+    )
+    scaling: Scaling | None = Field(default=None, description="Replicas by load.")
+    resources: Resources | None = Field(default=None, description="Resources of the model server.")
+    shared_memory: Quantity | None = Field(
+        default=None, description="Size of /dev/shm; half of the memory limit when unset."
+    )
+    template: PodTemplate | None = Field(default=None, description="Extras of the pods.")
+    storage: Storage | None = Field(default=None, description="How to reach the artifact store.")
+    rollout: Rollout = Field(default=Rollout(), description="How a new version takes over.")
+    traffic: Traffic = Field(default=Traffic(), description="How requests are routed.")
+    observation: Observation = Field(default=Observation(), description="What drift detection looks at.")
+    suspend: bool = Field(default=False, description="Change nothing; what serves keeps serving.")
+
+
+class RevisionStatus(Model):
+    """One revision that serves or is about to."""
+
+    revision: RevisionName = Field(description="The revision.")
+    version: Name | None = Field(default=None, description="The version that it serves.")
+    digest: Digest | None = Field(default=None, description="Digest of its artifact.")
+    replicas: Count = Field(default=0, description="Pods that it should have.")
+    ready_replicas: Count = Field(default=0, description="Pods that are ready.")
+
+
+class CanaryStatus(RevisionStatus):
+    """The revision on trial."""
+
+    weight: Percent = Field(default=0, description="Percent of the requests that it gets.")
+
+
+class Weight(Model):
+    """How many of the requests go to a revision."""
+
+    revision: RevisionName = Field(description="The revision.")
+    weight: Percent = Field(description="Percent of the requests.")
+
+
+class Interval(Model):
+    """A Wilson interval of the canary's share of failed requests, for people."""
+
+    low: PositiveDecimal = Field(description="Lower end.")
+    high: PositiveDecimal = Field(description="Upper end.")
+
+
+class AnalysisStatus(Model):
+    """What was counted in this step and what it is evidence for."""
+
+    requests: Count = Field(default=0, description="Canary requests counted in this step.")
+    failures: Count = Field(default=0, description="Those that failed.")
+    stable_requests: Count = Field(default=0, description="Stable's requests in the same time.")
+    stable_failures: Count = Field(default=0, description="Those that failed.")
+    interval: Interval | None = Field(default=None, description="Interval of the share of failed requests.")
+    promote_evidence: PositiveDecimal | None = Field(default=None, description="Evidence that the canary is good.")
+    abort_evidence: PositiveDecimal | None = Field(default=None, description="Evidence that the canary is bad.")
+    requests_needed: Count | None = Field(default=None, description="Clean requests still needed.")
+    verdict: Literal["Promote", "Abort", "Inconclusive"] | None = Field(
+        default=None, description="The verdict, once there is one."
+    )
+    reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
+
+
+class RolloutStatus(Model):
+    """The rollout in progress."""
+
+    id: Identifier = Field(description="Identifies the rollout.")
+    state: Reason | None = Field(default=None, description="State of the rollout table.")
+    target_revision: RevisionName = Field(description="The revision that is to become stable.")
+    version: Name | None = Field(default=None, description="The version that it serves.")
+    step: Count = Field(default=0, description="The current step, from 1; 0: none yet.")
+    steps: Count = Field(default=0, description="Steps in all.")
+    progress: Label | None = Field(default=None, description="Step and steps, for people: `2/3`.")
+    started_time: Timestamp | None = Field(default=None, description="When it was recorded.")
+    state_time: Timestamp | None = Field(default=None, description="When the state began.")
+    step_started_time: Timestamp | None = Field(default=None, description="When the step began.")
+    weight_verified: bool = Field(default=False, description="Whether every ready router applies the weights.")
+    weight_verified_time: Timestamp | None = Field(default=None, description="Since when.")
+    commit: Commit | None = Field(default=None, description="The Git commit that started it.")
+    stable_replicas: Count | None = Field(default=None, description="Stable's replicas when it began.")
+    approved_step: Count | None = Field(default=None, description="The last step that a person approved.")
+    eta_seconds: Count | None = Field(default=None, description="Time to the verdict at the current rate.")
+    analysis: AnalysisStatus | None = Field(default=None, description="What was counted in this step.")
+
+
+class RejectedRevision(Model):
+    """A revision that failed and is not tried again by itself."""
+
+    revision: RevisionName = Field(description="The revision.")
+    version: Name | None = Field(default=None, description="The version that it served.")
+    reason: Reason = Field(description="Why, in one word.")
+    message: Sentence | None = Field(default=None, description="Why, in one sentence.")
+    time: Timestamp = Field(description="When.")
+
+
+class PromotedRevision(Model):
+    """A revision that was promoted."""
+
+    revision: RevisionName = Field(description="The revision.")
+    version: Name | None = Field(default=None, description="The version that it serves.")
+    digest: Digest | None = Field(default=None, description="Digest of its artifact.")
+    promoted_time: Timestamp = Field(description="When.")
+    commit: Commit | None = Field(default=None, description="The Git commit that named it.")
+
+
+class ModelDeploymentStatus(Status):
+    """What serves now, and the rollout in progress."""
+
+    url: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Where to send requests.")
+    replicas: Count = Field(default=0, description="Pods of all revisions.")
+    selector: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="Label selector of the pods, for `kubectl scale` and autoscalers."
+    )
+    stable: RevisionStatus | None = Field(default=None, description="The revision that is known to be good.")
+    canary: CanaryStatus | None = Field(default=None, description="The revision on trial.")
+    chosen_version: Name | None = Field(default=None, description="The version that updatePolicy Direct chose.")
+    traffic: Annotated[tuple[Weight, ...], Field(max_length=8, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=(), description="Where requests go; the routers follow exactly this."
+    )
+    traffic_version: Count = Field(default=0, description="Counts the changes of `traffic`.")
+    rollout: RolloutStatus | None = Field(default=None, description="The rollout in progress; unset: none is.")
+    rejected: Annotated[tuple[RejectedRevision, ...], Field(max_length=32, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=(), description="Revisions that failed, newest first."
+    )
+    history: Annotated[tuple[PromotedRevision, ...], Field(max_length=51, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=(), description="Revisions that were promoted, newest first."
+    )
+    commands: CommandIds = Field(default=(), description="Commands that were executed.")
+
+
+class ModelDeployment(Resource):
+    """Serve this version with these resources; roll a new one out by these steps under these checks."""
+
+    resource_kind: ClassVar = MODEL_DEPLOYMENT
+    short_name: ClassVar = "mdep"
+    columns: ClassVar = (
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="What Git asks for is serving."),
+        Column("Stable", ".status.stable.version", description="The version that is known to be good."),
+        Column("Canary", ".status.canary.version", description="The version on trial."),
+        Column("Weight", ".status.canary.weight", type="integer", description="The canary's percent of the requests."),
+        Column("Step", ".status.rollout.progress", description="Step of the rollout."),
+        Column("Status", '.status.conditions[?(@.type=="Ready")].reason', description="What is going on."),
+        Column("Age", ".metadata.creationTimestamp", type="date"),
+        Column("URL", ".status.url", priority=1, description="Where to send requests."),
+        Column("Digest", ".status.stable.digest", priority=1, description="Digest of what serves."),
+        Column("Commit", ".status.history[0].commit", priority=1, description="The Git commit that named it."),
+    )
+    scale_paths: ClassVar = {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+
+    spec: ModelDeploymentSpec = Field(description="What serves, and how a new version takes over.")
+    status: ModelDeploymentStatus = Field(
+        default=ModelDeploymentStatus(), description="What serves now, and the rollout in progress."
+    )
