@@ -1,0 +1,277 @@
+"""`up` and `down` of a local cluster."""
+
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from localcluster import archive, components, configs, containerd, host, packages, pki, processes, state
+from localcluster.api import Api, Refused
+from localcluster.binaries import binary, cache_root
+from localcluster.errors import ClusterError
+from localcluster.shell import say
+from localcluster.state import State
+
+KUBELET_FIXED = Path("/var/lib/kubelet")
+POD_LOG_LINKS = Path("/var/log/containers")
+VOLUMES = 20
+"""Ready-made PersistentVolumes: there is no provisioner."""
+
+
+def supported() -> str | None:
+    """None where a local cluster can run, else the reason why not."""
+    if platform.system() != "Linux":
+        return f"this is {platform.system()}, not Linux"
+    return None if os.geteuid() == 0 else "this needs root"
+
+
+def up(name: str, *, gpus: int = 2, fake_nodes: int = 0, node: bool = True) -> State:
+    """Makes and starts a cluster; returns at once when it already runs. Whatever interrupts it, nothing is left."""
+    if reason := supported():
+        raise ClusterError(f"a local cluster cannot run here: {reason}")
+    packages.install(packages.CLUSTER)
+    for needed in ("kubernetes", *(("coredns",) if node else ()), *(("kwok",) if fake_nodes else ())):
+        binary(needed)
+    with state.lock(f"cluster-{name}"), _signals_raise():
+        known = state.load(name)
+        if known is not None:
+            if healthy(known):
+                return known
+            say(f"cluster {name!r} is there but not healthy; making it anew")
+            _remove(known)
+        try:
+            new = state.create(name, gpus=gpus, fake_nodes=fake_nodes, node=node)
+            _make(new)
+        except BaseException:
+            _ignore_signals()
+            say(f"cleaning up cluster {name!r}")
+            if (half := state.load(name)) is not None:
+                _keep_logs(half)
+                _remove(half)
+            raise
+    return new
+
+
+def down(name: str) -> bool:
+    """Removes a cluster and everything it made; False if there is none of this name."""
+    with state.lock(f"cluster-{name}"):
+        known = state.load(name)
+        if known is None:
+            return False
+        _remove(known)
+    return True
+
+
+def healthy(known: State) -> bool:
+    """Whether all components run and the API server answers."""
+    if not known.ready or not all(components.running(known, name) for name in components.wanted(known)):
+        return False
+    return Api(known).answers()
+
+
+def _make(new: State) -> None:
+    started = time.monotonic()
+    layout = new.layout
+    for directory in layout.directories():
+        directory.mkdir(mode=0o755, exist_ok=True)
+    pki.create(new)
+    for path, text in configs.files(new).items():
+        (layout.config / path).write_text(text)
+    _note_host(new)
+    host.create_network(new.addresses)
+    host.create_cgroups(new.addresses)
+    _start(new, "etcd")
+    if new.node:
+        _start(new, "containerd")
+    _start(new, "kube-apiserver")
+    api = Api(new)
+    _await(new, "the API server", 120, api.answers, "kube-apiserver", "etcd")
+    for path, body in configs.coredns_rbac():
+        _await(new, "the API server's roles", 30, lambda p=path, b=body: _created(api, p, b))  # type: ignore[misc]
+    for name in ("kube-controller-manager", "kube-scheduler"):
+        _start(new, name)
+    if new.node:
+        _start_node(new, api)
+    if new.fake_nodes:
+        _start(new, "kwok")
+        for number in range(new.fake_nodes):
+            api.create("/api/v1/nodes", configs.fake_node(number))
+        names = [configs.fake_node(number)["metadata"]["name"] for number in range(new.fake_nodes)]
+        _await(new, "the fake nodes", 60, lambda: all(node_ready(api, n) for n in names), "kwok")
+    account = "/api/v1/namespaces/default/serviceaccounts/default"
+    _await(new, "the default service account", 90, lambda: api.answers(account), "kube-controller-manager")
+    new.ready = True
+    new.save()
+    say(f"cluster {new.name!r} is up after {time.monotonic() - started:.1f} s")
+
+
+def _start_node(new: State, api: Api) -> None:
+    _await(new, "containerd", 60, new.layout.socket.exists, "containerd")
+    _start(new, "kube-proxy")
+    containerd.load(new, archive.busybox(cache_root() / "images"))
+    for name in ("kubelet", "coredns"):
+        _start(new, name)
+    _await(new, "the node", 120, lambda: node_ready(api, new.addresses.node_name), "kubelet", "coredns", "kube-proxy")
+    advertise_gpus(new, api)
+    for body in [configs.storage_class(), *(configs.volume(new, number) for number in range(VOLUMES))]:
+        directory = body.get("spec", {}).get("hostPath", {}).get("path")
+        if directory:
+            Path(directory).mkdir(exist_ok=True)
+            Path(directory).chmod(0o777)  # pods run as users we do not know
+        api.create(configs.collection(body), body)
+
+
+def advertise_gpus(known: State, api: Api, seconds: float = 60.0) -> None:
+    """Puts nvidia.com/gpu on the node's capacity and waits until pods can ask for it. No device is needed for that.
+
+    A kubelet that starts sets resources it does not know to zero, so this is repeated after each start of it.
+    """
+    node = f"/api/v1/nodes/{known.addresses.node_name}"
+    patch = [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": str(known.gpus)}]
+
+    def advertised() -> bool:
+        status = api.request("GET", node)["status"]
+        if status["capacity"].get("nvidia.com/gpu") != str(known.gpus):
+            api.request("PATCH", f"{node}/status", patch, content="application/json-patch+json")
+        return bool(status["allocatable"].get("nvidia.com/gpu") == str(known.gpus))
+
+    if known.gpus:
+        patch.append({"op": "add", "path": "/status/allocatable/nvidia.com~1gpu", "value": str(known.gpus)})
+        _await(known, "the GPUs on the node", seconds, advertised, "kubelet")
+
+
+def await_api(known: State) -> None:
+    """Waits until the API server answers."""
+    _await(known, "the API server", 120, Api(known).answers, "kube-apiserver")
+
+
+def await_node(known: State) -> None:
+    """Waits until the node is Ready again after a start of its kubelet and offers its GPUs."""
+    if not known.node:
+        return
+    api, at = Api(known), known.addresses
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{at.node_name}"
+    before = api.request("GET", lease)["spec"]["renewTime"]
+    _await(known, "the kubelet", 90, lambda: api.request("GET", lease)["spec"]["renewTime"] != before, "kubelet")
+    _await(known, "the node", 90, lambda: node_ready(api, at.node_name), "kubelet")
+    advertise_gpus(known, api)
+
+
+def node_ready(api: Api, name: str) -> bool:
+    """Whether the node exists and its Ready condition is True."""
+    try:
+        conditions = api.request("GET", f"/api/v1/nodes/{name}")["status"].get("conditions", [])
+    except Refused as error:
+        if error.code in (403, 404):  # 403: for a moment after its start the API server does not know its roles
+            return False
+        raise
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _created(api: Api, path: str, body: dict[str, object]) -> bool:
+    try:
+        api.create(path, body)
+    except (Refused, OSError):
+        return False
+    return True
+
+
+def _start(new: State, name: str) -> None:
+    components.start(new, name)
+
+
+def _await(new: State, what: str, seconds: float, condition: Callable[[], bool], *needs: str) -> None:
+    """Waits for a condition; ClusterError when the time is over or a component it needs has ended."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for name in needs:
+            if components.running(new, name) is None:
+                raise ClusterError(f"{name} ended while {what} was awaited: {components.last_words(new, name)}")
+        if time.monotonic() > deadline:
+            words = components.last_words(new, needs[0]) if needs else ""
+            raise ClusterError(f"{what} did not become ready within {seconds:.0f} s. {words}")
+        time.sleep(0.1)
+
+
+def _note_host(new: State) -> None:
+    memory = state.ROOT / "host"
+    memory.mkdir(exist_ok=True)
+    if not KUBELET_FIXED.exists():
+        (memory / "no-var-lib-kubelet").touch()
+    host.raise_inotify_limit(memory / "inotify")
+
+
+def _keep_logs(half: State) -> None:
+    """Saves the logs of a cluster that did not come up."""
+    target = state.ROOT / "failed" / half.name
+    shutil.rmtree(target, ignore_errors=True)
+    if half.layout.logs.exists():
+        shutil.copytree(half.layout.logs, target)
+        say(f"its logs are kept in {target}")
+
+
+def _remove(known: State) -> None:
+    """Removes all of a cluster, in an order in which nothing makes anew what was removed."""
+    at, layout = known.addresses, known.layout
+    network = host.network_namespace(at)
+    for group in (("kubelet", "kube-proxy", "coredns", "kwok"), ("kube-controller-manager", "kube-scheduler")):
+        processes.terminate([p for name in group if (p := components.running(known, name))], grace=3.0)
+    shims = containerd.shim_sockets(known)
+    deadline = time.monotonic() + 20
+    while left := processes.belonging(known.name, network, host.cgroups(at)):
+        for process in left:
+            process.send(signal.SIGKILL)
+        processes.wait_dead(left, 2.0)
+        if time.monotonic() > deadline:
+            raise ClusterError(f"processes {sorted(p.pid for p in left)} of cluster {known.name!r} cannot be ended")
+    for socket in shims:
+        socket.unlink(missing_ok=True)
+    host.remove_network(at)
+    host.unmount_below(layout.root)
+    host.remove_cgroups(at)
+    _remove_links(layout.pod_logs)
+    with state.lock("indices"):
+        shutil.rmtree(layout.root)
+        if not state.names():
+            _restore_host()
+
+
+def _remove_links(pod_logs: Path) -> None:
+    """The kubelet puts links to pod logs into a fixed directory."""
+    if POD_LOG_LINKS.is_dir():
+        for link in POD_LOG_LINKS.iterdir():
+            if link.is_symlink() and os.readlink(link).startswith(f"{pod_logs}/"):
+                link.unlink(missing_ok=True)
+
+
+def _restore_host() -> None:
+    memory = state.ROOT / "host"
+    host.restore_inotify_limit(memory / "inotify")
+    if (memory / "no-var-lib-kubelet").exists():
+        shutil.rmtree(KUBELET_FIXED, ignore_errors=True)
+    shutil.rmtree(memory, ignore_errors=True)
+
+
+class _signals_raise:  # noqa: N801 - used like a function
+    """While active, SIGTERM and SIGHUP end the program the way SIGINT does: by an exception that cleans up."""
+
+    def __enter__(self) -> None:
+        self._before = {n: signal.signal(n, self._raise) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @staticmethod
+    def _raise(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
