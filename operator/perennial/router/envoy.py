@@ -1,0 +1,330 @@
+"""What Envoy reads, rendered from a Snapshot: the bootstrap, and the RDS, CDS and EDS files.
+
+Pure functions: no I/O, no clock. Facts about Envoy behind the choices: file xDS has no ordering and knows a change only
+by a rename into a watched directory (`apply.py` does both); a changed listener would drain every connection, so the
+listener is static and everything that may change is in the route table. No runtime keys: what the files say is what is.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from perennial.router.model import Deployment, Endpoint, Snapshot, effective_weights
+
+JsonObject = dict[str, Any]
+
+ROUTES = "perennial"
+STAT_PREFIX = "router"
+READY_PATH = "/perennial/ready"
+_TYPE = "type.googleapis.com/"
+_UPSTREAM_IDLE_SECONDS = 4
+"""Less than the keep-alive of common Python servers (uvicorn: 5 s): a request must not meet a connection that the
+server is just closing."""
+_MAX_CONCURRENT = 100_000
+"""Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
+_STATS = (
+    r"^cluster\.[^.]*-rev-[^.]*\.(upstream_rq_([0-9]{3}|completed|active|rx_reset|timeout|per_try_timeout|total)"
+    r"|membership_(total|healthy))$",
+    r"^cluster\.[^.]*-rev-[^.]*\.grpc\.[^.]*$",
+    rf"^http\.{STAT_PREFIX}\.(downstream_(cx|rq)_active|rds\..*)$",
+    r"^cluster_manager\..*",
+    r"^access_logs\..*",
+    r"^server\.(uptime|state|live)$",
+    r"^listener_manager\.(lds\..*|total_listeners_.*)$",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are: `directory` is the emptyDir that the containers of the pod share."""
+
+    directory: str = "/run/perennial"
+    host: str = "0.0.0.0"  # noqa: S104 - pods are reached on their pod IP
+    port: int = 8080
+    admin_port: int = 9901
+
+    @property
+    def bootstrap(self) -> str:
+        """Envoy's own configuration file."""
+        return f"{self.directory}/bootstrap.json"
+
+    @property
+    def socket(self) -> str:
+        """The Unix socket of the access-log service."""
+        return f"{self.directory}/als.sock"
+
+    @property
+    def routes(self) -> str:
+        """The RDS file."""
+        return f"{self.directory}/rds/routes.json"
+
+    @property
+    def clusters(self) -> str:
+        """The CDS file."""
+        return f"{self.directory}/cds/clusters.json"
+
+    def endpoints(self, cluster: str) -> str:
+        """A cluster's EDS file: Envoy refuses more than one assignment in the answer to a cluster's subscription."""
+        return f"{self.directory}/eds/{cluster}.json"
+
+    @property
+    def state(self) -> str:
+        """The last Snapshot, for a restarted agent."""
+        return f"{self.directory}/state.json"
+
+
+def render_bootstrap(layout: Layout) -> JsonObject:
+    """The bootstrap: admin on loopback, one static listener, everything else from files."""
+    return {
+        "admin": {"address": _socket_address("127.0.0.1", layout.admin_port)},
+        "dynamic_resources": {"cds_config": _from_file(layout.clusters)},
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {"patterns": [{"safe_regex": {"regex": pattern}} for pattern in _STATS]}
+            }
+        },
+        "static_resources": {"listeners": [_listener(layout)], "clusters": [_agent_cluster(layout)]},
+    }
+
+
+def render_routes(snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
+    """The RDS answer. `ready`: the clusters that Envoy knows, warm, with at least one endpoint."""
+    by_path: list[JsonObject] = []
+    hosts: list[JsonObject] = []
+    for deployment in snapshot.deployments:
+        action = _action(deployment, ready)
+        hosts.append(
+            {
+                "name": deployment.name,
+                "domains": _domains(deployment.name, snapshot.namespace),
+                "routes": [{"match": {"prefix": "/"}, **action}],
+            }
+        )
+        by_path += [{"match": match, **action} for match in _path_matches(deployment.name)]
+    nobody = _answer(404, "no ModelDeployment of this namespace is addressed; use its name as host or in the path")
+    by_path.append({"match": {"prefix": "/"}, **nobody})
+    config = {
+        "@type": _TYPE + "envoy.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        "ignore_port_in_host_matching": True,
+        "virtual_hosts": [*hosts, {"name": "*", "domains": ["*"], "routes": by_path}],
+    }
+    return _versioned([config])
+
+
+def render_clusters(clusters: Collection[str], layout: Layout) -> JsonObject:
+    """The CDS answer. A cluster's definition depends on its name only, so it never changes within a revision."""
+    return _versioned([_revision_cluster(name, layout) for name in sorted(clusters)])
+
+
+def render_endpoints(cluster: str, endpoints: Collection[Endpoint]) -> JsonObject:
+    """The EDS answer for one cluster; without endpoints it is empty, not absent."""
+    hosts = [{"endpoint": {"address": _socket_address(e.address, e.port)}} for e in sorted(endpoints)]
+    assignment = {
+        "@type": _TYPE + "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": cluster,
+        "endpoints": [{"lb_endpoints": hosts}] if hosts else [],
+    }
+    return _versioned([assignment])
+
+
+def _versioned(resources: list[JsonObject]) -> JsonObject:
+    """The version is the hash of the content: equal content is never written again, and Envoy reports what it has."""
+    canonical = orjson.dumps(resources, option=orjson.OPT_SORT_KEYS)
+    return {"version_info": hashlib.sha256(canonical).hexdigest()[:16], "resources": resources}
+
+
+def _domains(name: str, namespace: str) -> list[str]:
+    return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.*"]
+
+
+def _path_matches(name: str) -> list[JsonObject]:
+    return [
+        {"path_separated_prefix": f"/v2/models/{name}"},
+        {"path_separated_prefix": f"/v1/models/{name}"},
+        {"prefix": f"/v1/models/{name}:"},
+    ]
+
+
+def _action(deployment: Deployment, ready: Collection[str]) -> JsonObject:
+    """What a route to this deployment does, with the metadata that the Lua filter reads."""
+    weights = {revision: weight for revision, weight in effective_weights(deployment, ready).items() if weight}
+    if not weights:
+        return _answer(503, f"ModelDeployment {deployment.name} serves no version yet")
+    observed = deployment.sample_percent if deployment.windows else 0
+    return {
+        "route": {
+            "weighted_clusters": {
+                "clusters": [
+                    {"name": deployment.cluster(revision), "weight": weight}
+                    for revision, weight in sorted(weights.items())
+                ]
+            },
+            # `timeout` would cut streams off: the limit to the response headers is the per-try timeout below.
+            "timeout": "0s",
+            "idle_timeout": f"{deployment.timeout_seconds + 1}s",
+            "retry_policy": _retries(deployment),
+        },
+        "metadata": {
+            "filter_metadata": {
+                "envoy.filters.http.lua": {"sample": observed, "max": deployment.max_body_bytes},
+            }
+        },
+    }
+
+
+def _retries(deployment: Deployment) -> JsonObject:
+    """Requests that no server has seen are always tried again; others only when the deployment asks for it."""
+    unseen = "connect-failure,refused-stream,reset-before-request"
+    return {
+        "retry_on": f"{unseen},gateway-error,reset" if deployment.retries else unseen,
+        "num_retries": max(2, deployment.retries),
+        "per_try_timeout": f"{deployment.timeout_seconds}s",
+        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": _TYPE + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 3,
+    }
+
+
+def _answer(code: int, message: str) -> JsonObject:
+    body = orjson.dumps({"error": message}).decode()
+    return {
+        "direct_response": {"status": code, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _revision_cluster(name: str, layout: Layout) -> JsonObject:
+    limits = {"max_connections": _MAX_CONCURRENT, "max_pending_requests": _MAX_CONCURRENT}
+    return {
+        "@type": _TYPE + "envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _from_file(layout.endpoints(name))},
+        "connect_timeout": "2s",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {
+            "thresholds": [{**limits, "max_requests": _MAX_CONCURRENT, "max_retries": _MAX_CONCURRENT}]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "common_http_protocol_options": {"idle_timeout": f"{_UPSTREAM_IDLE_SECONDS}s"},
+                "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _agent_cluster(layout: Layout) -> JsonObject:
+    return {
+        "name": "agent",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "agent",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": layout.socket}}}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+
+
+def _listener(layout: Layout) -> JsonObject:
+    manager = {
+        "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": STAT_PREFIX,
+        "codec_type": "AUTO",
+        "strip_trailing_host_dot": True,
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        # The routes say how long a stream may be idle; the default here would cut long answers off after 5 minutes.
+        "stream_idle_timeout": "0s",
+        "http_protocol_options": {"accept_http_10": True},
+        "rds": {"route_config_name": ROUTES, "config_source": _from_file(layout.routes)},
+        "http_filters": [
+            _ready_filter(),
+            _lua_filter(),
+            _grpc_stats_filter(),
+            _named_filter("router", "router.v3.Router", {"suppress_envoy_headers": True}),
+        ],
+        "access_log": [_access_log()],
+    }
+    return {
+        "name": "serving",
+        "address": _socket_address(layout.host, layout.port),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _ready_filter() -> JsonObject:
+    """Answers the readiness probe: 200, and 503 once the agent has told Envoy to fail it."""
+    check = {"pass_through_mode": False, "headers": [{"name": ":path", "string_match": {"exact": READY_PATH}}]}
+    return _named_filter("health_check", "health_check.v3.HealthCheck", check)
+
+
+def _lua_filter() -> JsonObject:
+    script = files("perennial.router").joinpath("observe.lua").read_text()
+    return _named_filter("lua", "lua.v3.Lua", {"default_source_code": {"inline_string": script}})
+
+
+def _grpc_stats_filter() -> JsonObject:
+    return _named_filter("grpc_stats", "grpc_stats.v3.FilterConfig", {"individual_method_stats_allowlist": {}})
+
+
+def _named_filter(name: str, message: str, config: Mapping[str, Any] | None = None) -> JsonObject:
+    typed = {"@type": f"{_TYPE}envoy.extensions.filters.http.{message}", **(config or {})}
+    return {"name": f"envoy.filters.http.{name}", "typed_config": typed}
+
+
+def _access_log() -> JsonObject:
+    """Batches to the agent: flushed at most 100 ms late, so that counts land in the window in which answers ended."""
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "filter": {"not_health_check_filter": {}},
+        "typed_config": {
+            "@type": _TYPE + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": "perennial",
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": "agent"}},
+                "buffer_flush_interval": "0.1s",
+                "buffer_size_bytes": 262144,
+            },
+        },
+    }
+
+
+def _from_file(path: str) -> JsonObject:
+    return {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s",
+        "path_config_source": {"path": path, "watched_directory": {"path": path.rpartition("/")[0]}},
+    }
+
+
+def _socket_address(address: str, port: int) -> JsonObject:
+    return {"socket_address": {"address": address, "port_value": port}}

@@ -1,0 +1,131 @@
+"""What the router must do, as frozen data: which deployments there are, their weights, and who can answer.
+
+Pure: `follow.py` makes a Snapshot from the API server, `envoy.py` renders it, `apply.py` brings it into Envoy.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One ready pod of a revision."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A revision (hash8) and its weight in status.traffic, 0 to 100."""
+
+    revision: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WindowSpec:
+    """How counters are cut for a DriftPolicy: windows of `seconds`, aligned to the epoch plus `offset`."""
+
+    seconds: int
+    offset: int
+
+    def start_of(self, moment: float) -> int:
+        """The epoch second at which the window that holds `moment` begins."""
+        return int((moment - self.offset) // self.seconds) * self.seconds + self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One ModelDeployment, as far as the router is concerned. versions: revision -> name of its ModelVersion."""
+
+    name: str
+    traffic_version: int = 0
+    traffic: tuple[Share, ...] = ()
+    stable: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: int = 60
+    retries: int = 0
+    sample_percent: int = 100
+    max_body_bytes: int = 65536
+    max_rows: int = 32
+    latency_limit_ms: int | None = None
+    windows: tuple[WindowSpec, ...] = ()
+
+    def cluster(self, revision: str) -> str:
+        """The name of the revision's Envoy cluster, which is also that of its Service."""
+        return cluster_name(self.name, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole namespace. endpoints: cluster name -> ready endpoints, also of revisions without traffic.
+
+    baselines: ModelVersion name -> spec.baseline as stored, None when the version has none.
+    """
+
+    namespace: str
+    deployments: tuple[Deployment, ...] = ()
+    endpoints: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+    def clusters(self) -> set[str]:
+        """The clusters that status.traffic names, weight 0 included: a canary's cluster warms before its first step."""
+        return {d.cluster(share.revision) for d in self.deployments for share in d.traffic}
+
+    def find(self, name: str) -> Deployment | None:
+        """The deployment of that name."""
+        return next((d for d in self.deployments if d.name == name), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file that lets a restarted agent go on while the API server is away."""
+        return asdict(self)
+
+
+def cluster_name(deployment: str, revision: str) -> str:
+    """`<mdep>-rev-<hash8>`; deployment names never contain `-rev-`, so it can be taken apart again."""
+    return f"{deployment}-rev-{revision}"
+
+
+def split_cluster(cluster: str) -> tuple[str, str] | None:
+    """(deployment, revision) of a cluster name; None for a cluster that is not a revision's."""
+    deployment, separator, revision = cluster.partition("-rev-")
+    return (deployment, revision) if separator else None
+
+
+def snapshot_from_json(raw: Mapping[str, Any]) -> Snapshot:
+    """The inverse of Snapshot.to_json. KeyError or TypeError when the file is of another shape."""
+    deployments = tuple(
+        Deployment(
+            **{
+                **item,
+                "traffic": tuple(Share(**share) for share in item["traffic"]),
+                "windows": tuple(WindowSpec(**window) for window in item["windows"]),
+            }
+        )
+        for item in raw["deployments"]
+    )
+    endpoints = {name: tuple(Endpoint(**e) for e in items) for name, items in raw["endpoints"].items()}
+    return Snapshot(raw["namespace"], deployments, endpoints, raw["baselines"])
+
+
+def effective_weights(deployment: Deployment, ready: Collection[str]) -> dict[str, int]:
+    """Weights that send nothing to a revision that cannot answer; `ready` holds cluster names.
+
+    The share of an unready revision goes to stable; when stable cannot answer either, to the ready revision with the
+    largest share (StableLost). With nobody ready the wanted weights stay: Envoy then says 503 by itself.
+    Empty when status.traffic is.
+    """
+    wanted = {share.revision: share.weight for share in deployment.traffic}
+    if sum(wanted.values()) == 0:
+        return {}
+    answering = [revision for revision in wanted if deployment.cluster(revision) in ready]
+    if not answering:
+        return wanted
+    result = {revision: wanted[revision] if revision in answering else 0 for revision in wanted}
+    missing = sum(wanted.values()) - sum(result.values())
+    if missing:
+        heir = deployment.stable if deployment.stable in answering else max(answering, key=lambda r: wanted[r])
+        result[heir] += missing
+    return result

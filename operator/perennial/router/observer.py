@@ -1,0 +1,218 @@
+"""The access-log service: Envoy hands it batches of finished requests over a Unix socket, and it counts them.
+
+Off the critical path: when this is slow, Envoy drops entries and counts that. Bodies are read from the entry's dynamic
+metadata (see observe.lua), binned, and forgotten with the batch.
+"""
+
+import time
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+
+from perennial.domain.drift.baseline import BaselineError, parse_baseline
+from perennial.router.counters import Plan, WindowSeries, plan_of
+from perennial.router.model import Deployment, Snapshot, WindowSpec, split_cluster
+from perennial.router.parse import Unparsed, parse_request, parse_response
+
+METADATA = "perennial"
+_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+
+@dataclass(slots=True)
+class RevisionLog:
+    """What the access log says of one revision. resets: answers that broke off after a good status had been sent."""
+
+    logged: int = 0
+    over_limit: int = 0
+    resets: int = 0
+
+
+@dataclass(slots=True)
+class DeploymentCounts:
+    """All counters of one deployment. lost: rows that could not be binned for a reason on our side."""
+
+    revisions: dict[str, RevisionLog] = field(default_factory=dict)
+    series: dict[WindowSpec, WindowSeries] = field(default_factory=dict)
+    lost: int = 0
+
+
+class Observer:
+    """Counts access-log entries for the deployments of the latest snapshot."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, DeploymentCounts] = {}
+        self._deployments: dict[str, Deployment] = {}
+        self._plans: dict[str, Plan | None] = {}
+        self._plan_sources: dict[str, Any] = {}
+        self._targets: dict[str, _Target] = {}
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Takes over deployments, windows and baselines. Counters of what went away are dropped."""
+        self._deployments = {deployment.name: deployment for deployment in snapshot.deployments}
+        self.counts = {name: self.counts.get(name, DeploymentCounts()) for name in self._deployments}
+        for version, raw in snapshot.baselines.items():
+            if version not in self._plan_sources or self._plan_sources[version] is not raw:
+                self._plans[version] = _plan(raw)
+                self._plan_sources[version] = raw
+        for deployment in snapshot.deployments:
+            series = self.counts[deployment.name].series
+            self.counts[deployment.name].series = {
+                spec: series.get(spec, WindowSeries(spec)) for spec in deployment.windows
+            }
+        self._targets.clear()
+
+    def restart(self) -> None:
+        """Sets every counter to zero: the reader takes a new pair of start times for a new source."""
+        specs = {name: counts.series.keys() for name, counts in self.counts.items()}
+        self.counts = {
+            name: DeploymentCounts(series={spec: WindowSeries(spec) for spec in kept}) for name, kept in specs.items()
+        }
+        self._targets.clear()
+
+    def consume(self, message: Any, now: float) -> None:
+        """Counts one batch (StreamAccessLogsMessage). `now` is epoch seconds."""
+        targets = self._targets
+        for entry in message.http_logs.log_entry:
+            common = entry.common_properties
+            cluster = common.upstream_cluster
+            target = targets.get(cluster)
+            if target is None:
+                target = targets[cluster] = self._target(cluster)
+            target.count(entry, common, now)
+
+    def _target(self, cluster: str) -> "_Target":
+        parts = split_cluster(cluster)
+        deployment = self._deployments.get(parts[0]) if parts else None
+        if parts is None or deployment is None:
+            return _Target(RevisionLog())
+        counts = self.counts[deployment.name]
+        log = counts.revisions.setdefault(parts[1], RevisionLog())
+        if parts[1] != deployment.stable:
+            return _Target(log, deployment)
+        version = deployment.versions.get(parts[1])
+        plan = plan_of(None) if version is None else self._plans.get(version)
+        return _Target(log, deployment, counts, parts[1], plan)
+
+
+def _plan(raw: Mapping[str, Any] | None) -> Plan:
+    """An unreadable baseline counts as none: the drift decision reports it, and the grid's counts cannot be wrong."""
+    try:
+        return plan_of(parse_baseline(raw) if raw and raw.get("features") else None)
+    except BaselineError:
+        return plan_of(None)
+
+
+class _Target:
+    """Everything that counting an entry of one cluster needs, looked up once per snapshot."""
+
+    __slots__ = ("_counts", "_limit", "_log", "_max_rows", "_plan", "_revision")
+
+    def __init__(
+        self,
+        log: RevisionLog,
+        deployment: Deployment | None = None,
+        counts: DeploymentCounts | None = None,
+        revision: str = "",
+        plan: Plan | None = None,
+    ) -> None:
+        self._log = log
+        limit = deployment.latency_limit_ms if deployment else None
+        self._limit = limit / 1000 if limit is not None else None
+        self._max_rows = deployment.max_rows if deployment else 0
+        self._counts = counts
+        self._revision = revision
+        self._plan = plan
+
+    def count(self, entry: Any, common: Any, now: float) -> None:
+        """One access-log entry."""
+        log = self._log
+        log.logged += 1
+        took = common.time_to_last_downstream_tx_byte
+        seconds = took.seconds + took.nanos * 1e-9
+        if self._limit is not None and seconds > self._limit:
+            log.over_limit += 1
+        code = entry.response.response_code.value
+        if 200 <= code < 500 and common.HasField("response_flags"):
+            flags = common.response_flags
+            log.resets += flags.upstream_remote_reset or flags.upstream_connection_termination
+        if self._counts is None or not 200 <= code < 300 or METADATA not in common.metadata.filter_metadata:
+            return
+        noted = common.metadata.filter_metadata[METADATA].fields
+        if "n" in noted:
+            return
+        started = common.start_time
+        self._observe(self._counts, noted, started.seconds + started.nanos * 1e-9 + seconds, now)
+
+    def _observe(self, counts: DeploymentCounts, noted: Any, ended: float, now: float) -> None:
+        plan = self._plan
+        if plan is None:
+            counts.lost += 1
+            return
+        table, prediction, stream = None, None, "s" in noted
+        if not stream:
+            try:
+                table, prediction = _read(noted, self._max_rows)
+            except (Unparsed, Base64Error):
+                table = None
+        for series in counts.series.values():
+            window = series.at(ended, self._revision, plan, now)
+            if window is None:
+                counts.lost += 1
+            elif stream:
+                window.streams += 1
+            elif table is None:
+                window.unparsed += 1
+            else:
+                try:
+                    window.add(table, prediction)
+                except Unparsed:
+                    window.unparsed += 1
+
+
+def _read(noted: Any, max_rows: int) -> tuple[Any, Any]:
+    """The rows and the predictions of one entry; predictions None when only they cannot be read."""
+    if "t" in noted or "q" not in noted:
+        raise Unparsed("the body was too long to be observed")
+    grpc_call = "g" in noted
+    request = a2b_base64(noted["q"].string_value)
+    table = parse_request(request, max_rows, json_length=_length(noted, "qh"), grpc=grpc_call)
+    try:
+        answer = a2b_base64(noted["r"].string_value)
+        return table, parse_response(answer, max_rows, json_length=_length(noted, "rh"), grpc=grpc_call)
+    except Unparsed:
+        return table, None
+
+
+def _length(noted: Any, key: str) -> int | None:
+    if key not in noted:
+        return None
+    text = noted[key].string_value
+    if not text.isdecimal():
+        raise Unparsed("the JSON length is no number")
+    return int(text)
+
+
+async def serve(observer: Observer, socket: str) -> grpc.aio.Server:
+    """Starts the service on a Unix socket (an old socket file is replaced) and returns the running server."""
+
+    async def stream(messages: AsyncIterator[Any], _context: Any) -> Any:
+        async for message in messages:
+            observer.consume(message, time.time())
+        return StreamAccessLogsResponse()
+
+    handler = grpc.stream_unary_rpc_method_handler(
+        stream,
+        request_deserializer=StreamAccessLogsMessage.FromString,
+        response_serializer=StreamAccessLogsResponse.SerializeToString,
+    )
+    service, method = _METHOD[1:].split("/")
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    return server
