@@ -78,11 +78,21 @@ def _suffix(schema: Schema) -> str:
 
 
 def _row(path: str, schema: Schema, required: bool) -> str:
-    default = "*required*" if required else f"`{_literal(schema['default'])}`" if "default" in schema else ""
+    default = "*required*" if required else _default(schema)
     return (
         f"| `{path.partition('.')[2]}` | {_type(schema)} | {_cell(default)} | {_cell(_limits(schema))} "
         f"| {_cell(schema.get('description', ''))} |"
     )
+
+
+def _default(schema: Schema) -> str:
+    if "default" not in schema:
+        return ""
+    fields = schema.get("properties", {})
+    from_fields = {name: child["default"] for name, child in fields.items() if "default" in child}
+    if fields and schema["default"] == from_fields:
+        return "the fields' defaults"
+    return f"`{_literal(schema['default'])}`"
 
 
 def _type(schema: Schema) -> str:

@@ -111,10 +111,10 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str)
         schema["items"] = _convert(node["items"], definitions, f"{path}[]")
     elif kind not in _PLAIN_TYPES:
         raise SchemaError(f"{path}: a structural schema needs one type, not {kind or sorted(node)}")
-    if schema.get("default") in ((), [], ""):
-        del schema["default"]  # absent says the same
+    if schema.get("default") in _EMPTY:
+        del schema["default"]
     if "default" in schema:
-        schema["default"] = _shortest(schema["default"], schema)
+        schema["default"] = _plain(schema["default"])
     return schema
 
 
@@ -167,20 +167,15 @@ def _copied(node: Mapping[str, Any]) -> Schema:
     return schema
 
 
-def _shortest(default: Any, schema: Mapping[str, Any]) -> Any:
-    """`default` without what the nested schema already fills in: an object of defaults becomes {}."""
-    if isinstance(default, Mapping) and "properties" in schema:
-        properties = schema["properties"]
-        return {
-            name: short
-            for name, value in default.items()
-            if value is not None
-            and value not in ((), [], "")
-            and (short := _shortest(value, properties[name])) != properties[name].get("default", _MISSING)
-        }
+def _plain(default: Any) -> Any:
+    """`default` in full, without unset fields. Nested defaults are repeated, because the API server checks the rules
+    of an object against its default before it fills in the defaults of the fields."""
+    if isinstance(default, Mapping):
+        return {name: _plain(value) for name, value in default.items() if value is not None and value not in _EMPTY}
     if isinstance(default, list | tuple):
-        return [_shortest(value, schema["items"]) for value in default]
+        return [_plain(value) for value in default]
     return default
 
 
-_MISSING = object()
+_EMPTY: tuple[Any, ...] = ((), [], "")
+"""Defaults that are left out: absent says the same."""

@@ -49,8 +49,8 @@ def test_references_are_inlined_and_the_fields_own_words_win():
     assert FIELDS["inner"]["properties"]["size"] == {"type": "integer", "description": "Its size.", "default": 3}
 
 
-def test_a_default_object_holds_only_what_differs_from_the_nested_defaults():
-    assert FIELDS["inner"]["default"] == {}
+def test_a_default_object_is_written_in_full_because_the_server_checks_its_rules_before_filling_in_fields():
+    assert FIELDS["inner"]["default"] == {"size": 3}
     assert FIELDS["changed"]["default"] == {"size": 5}
     assert FIELDS["many"]["default"] == [{"size": 1}]
 
