@@ -105,7 +105,7 @@ def out_of_fold(rows: Rows) -> Floats:
 
 
 def reference(rows: Rows) -> dict[str, list[float]]:
-    """The columns of reference.csv for training rows: the features, `prediction` out of fold, and `block` (the year)."""
+    """The columns of reference.csv for training rows: features, `prediction` out of fold, and `block` (the year)."""
     columns = {name: rows.x[:, place].tolist() for place, name in enumerate(FEATURES)}
     return {**columns, "prediction": out_of_fold(rows).tolist(), "block": rows.year.astype(float).tolist()}
 
