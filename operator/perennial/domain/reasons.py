@@ -1,0 +1,39 @@
+"""Every reason that an event or condition of Perennial carries: one constant each, with what it says.
+
+Each controller has its own block. Reasons are API: people filter and alert on them, so never rename one.
+"""
+
+# --- TrainingJob ---------------------------------------------------------------------------------------------------
+RUN_RECORDED = "RunRecorded"  # a run of the current spec was recorded; its Job follows
+RUN_SUPERSEDED = "RunSuperseded"  # the spec changed while a run was going; that run is cancelled
+RUN_SUCCEEDED = "RunSucceeded"  # the run made a version that passed its gate
+ATTEMPT_STARTED = "AttemptStarted"  # the Job of an attempt was created
+ATTEMPT_FAILED = "AttemptFailed"  # an attempt failed and another one follows
+TRAINING_FAILED = "TrainingFailed"  # the run ended without a version
+GATE_FAILED = "GateFailed"  # the run made a version that did not pass its gate
+GATE_PASSED = "GatePassed"  # every check of the gate holds
+ALREADY_MADE = "AlreadyMade"  # the version of this run existed before, so nothing is trained
+DATA_VERIFIED = "DataVerified"  # all data was fetched, matches its digests and passed its tests
+DATA_INVALID = "DataInvalid"  # the data does not match its digest, or its tests refuse it
+SUSPENDED = "Suspended"  # spec.suspend is set, nothing starts
+PENDING = "Pending"  # the attempt's first pod does not run yet
+RETRYING = "Retrying"  # an attempt failed, the next one starts after the back-off
+CANCELLING = "Cancelling"  # Jobs of a superseded or cancelled attempt are being removed
+CHAMPION_UNKNOWN = "ChampionUnknown"  # the deployment or version that names the champion does not exist
+CHAMPION_AMBIGUOUS = "ChampionAmbiguous"  # several deployments serve this model and none is named
+BASE_UNKNOWN = "BaseUnknown"  # the version that spec.base names does not exist
+NAME_TAKEN = "NameTaken"  # a child's name belongs to an object that is not ours
+DEADLINE_EXCEEDED = "DeadlineExceeded"  # the attempt ran longer than spec.deadlineSeconds
+RECORD_LOST = "RecordLost"  # the run's record cannot be read any more, not even from the store
+PUBLISH_FAILED = "PublishFailed"  # publish ended well but its message or record is not what it must be
+QUOTA = "Quota"  # a resource quota refuses the attempt's pods
+POD_REFUSED = "PodRefused"  # the API server refuses the attempt's pods
+UNSCHEDULABLE = "Unschedulable"  # no node can take the attempt's pods
+IMAGE_PULL = "ImagePull"  # a container's image cannot be had
+CONTAINER_CONFIG = "ContainerConfig"  # a container cannot be made: a Secret or one of its keys is missing
+VOLUME = "Volume"  # a volume of the attempt's pod is missing
+QUEUED = "Queued"  # the queue has not admitted the Job
+
+# --- ModelVersion --------------------------------------------------------------------------------------------------
+RECORD_COMPLETE = "RecordComplete"  # the version names a readable artifact by a well-formed digest
+RECORD_INCOMPLETE = "RecordIncomplete"  # the version lacks its artifact's location or digest
