@@ -1,0 +1,169 @@
+"""What was counted in a rollout, and the reading of routers' counters into it exactly once.
+
+Evidence is plain integers and lives in status.rollout.evidence together with each router's cursor, so one status write
+moves both: a killed operator neither loses nor doubles a request. Must not judge.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.failures import NOTHING, Arm
+from perennial.domain.times import parse_time, rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted at one weight (percent to the canary): both arms, and the milliseconds of counted time."""
+
+    weight: int
+    milliseconds: int = 0
+    canary: Arm = NOTHING
+    stable: Arm = NOTHING
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether stable answered anything in the same stretches: only then are the arms comparable."""
+        return self.stable.requests > 0
+
+    @property
+    def failures(self) -> int:
+        """Failed canary requests, client errors among them when there is a stable arm to compare with."""
+        return self.canary.failed(with_client_errors=self.concurrent)
+
+    @property
+    def stable_failures(self) -> int:
+        """Failed concurrent stable requests by the same measure."""
+        return self.stable.failed(with_client_errors=self.concurrent)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One router's counters at one look. started: (agent, Envoy) start times: other values mean other counters.
+
+    confirmed: the router's Envoy itself reports the weights of `traffic_version`.
+    """
+
+    pod_uid: str
+    started: tuple[str, str]
+    traffic_version: int
+    confirmed: bool
+    canary: Arm
+    stable: Arm
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything counted since the canary's first counted request: a tally per weight, and each router's cursor."""
+
+    tallies: tuple[Tally, ...] = ()
+    cursors: tuple[Reading, ...] = ()
+    looked: datetime | None = None
+    codes: str = ""
+
+    def tally(self, weight: int) -> Tally:
+        """The tally of one weight, empty when nothing was counted there yet."""
+        return next((tally for tally in self.tallies if tally.weight == weight), Tally(weight))
+
+    def look(
+        self,
+        readings: Sequence[Reading],
+        *,
+        weight: int,
+        traffic_version: int,
+        counts_from: datetime | None,
+        now: datetime,
+        codes: frozenset[str],
+    ) -> "Evidence":
+        """The evidence after one look at the routers.
+
+        A stretch counts for a router when both its ends show the same counters with confirmed weights of this
+        `traffic_version`, and it begins at or after `counts_from` (end of the warm-up; None: nothing counts yet).
+        """
+        names = ",".join(sorted(codes))
+        warm = counts_from is not None and self.looked is not None and self.looked >= counts_from
+        known = {cursor.pod_uid: cursor for cursor in self.cursors} if warm and names == self.codes else {}
+        canary, stable, counted = Arm(), Arm(), False
+        for reading in readings:
+            before = known.get(reading.pod_uid)
+            if before is None or not _same_stretch(before, reading, traffic_version):
+                continue
+            difference = (reading.canary - before.canary, reading.stable - before.stable)
+            if difference[0].negative or difference[1].negative:
+                continue
+            canary, stable, counted = canary + difference[0], stable + difference[1], True
+        tallies = self.tallies
+        if counted and self.looked is not None:
+            elapsed = round((now - self.looked).total_seconds() * 1000)
+            tallies = self._with(self.tally(weight), canary, stable, elapsed)
+        return Evidence(tallies, tuple(readings), now, names)
+
+    def _with(self, tally: Tally, canary: Arm, stable: Arm, elapsed: int) -> tuple[Tally, ...]:
+        grown = replace(
+            tally,
+            milliseconds=tally.milliseconds + elapsed,
+            canary=tally.canary + canary,
+            stable=tally.stable + stable,
+        )
+        return (*(other for other in self.tallies if other.weight != tally.weight), grown)
+
+
+def _same_stretch(before: Reading, after: Reading, traffic_version: int) -> bool:
+    versions = {before.traffic_version, after.traffic_version, traffic_version}
+    return before.started == after.started and before.confirmed and after.confirmed and len(versions) == 1
+
+
+def evidence_to_status(evidence: Evidence) -> JsonObject:
+    """The JSON kept in status.rollout.evidence; integers and strings only."""
+    return {
+        "codes": evidence.codes,
+        **({"lookedTime": rfc3339(evidence.looked, micro=True)} if evidence.looked else {}),
+        "tallies": [
+            {
+                "weight": t.weight,
+                "milliseconds": t.milliseconds,
+                "canary": list(astuple(t.canary)),
+                "stable": list(astuple(t.stable)),
+            }
+            for t in evidence.tallies
+        ],
+        "cursors": [
+            {
+                "podUid": c.pod_uid,
+                "started": list(c.started),
+                "trafficVersion": c.traffic_version,
+                "confirmed": c.confirmed,
+                "canary": list(astuple(c.canary)),
+                "stable": list(astuple(c.stable)),
+            }
+            for c in evidence.cursors
+        ],
+    }
+
+
+def evidence_from_status(recorded: Mapping[str, Any] | None) -> Evidence:
+    """The evidence that a status holds; empty when there is none."""
+    if not recorded:
+        return Evidence()
+    looked = recorded.get("lookedTime")
+    return Evidence(
+        tallies=tuple(
+            Tally(int(t["weight"]), int(t["milliseconds"]), Arm(*t["canary"]), Arm(*t["stable"]))
+            for t in recorded.get("tallies", [])
+        ),
+        cursors=tuple(
+            Reading(
+                c["podUid"],
+                (c["started"][0], c["started"][1]),
+                int(c["trafficVersion"]),
+                bool(c["confirmed"]),
+                Arm(*c["canary"]),
+                Arm(*c["stable"]),
+            )
+            for c in recorded.get("cursors", [])
+        ),
+        looked=parse_time(looked) if looked else None,
+        codes=recorded.get("codes", ""),
+    )

@@ -1,0 +1,290 @@
+"""The verdict on a canary: abort, go on, promote, or not enough evidence yet. Pure arithmetic on counts.
+
+Rules (docs/spec/modeldeployment.md, Verdict): abort needs evidence for the failure rate AND, beside concurrent stable
+traffic, for the ratio to stable; promotion needs evidence that the rate OR the ratio is below its limit. Failed,
+provider error, no data and not enough data are four different things, and only failed may abort.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from perennial.domain.rollout import eprocess
+from perennial.domain.rollout.evidence import Evidence, Tally
+from perennial.domain.rollout.spec import Analysis, Step
+
+
+class Verdict(StrEnum):
+    """ABORT and PROMOTE are shown by evidence; ADVANCE: the step has what it needs; WAIT: not enough data yet."""
+
+    ABORT = "Abort"
+    ADVANCE = "Advance"
+    PROMOTE = "Promote"
+    WAIT = "Wait"
+
+
+class Outcome(StrEnum):
+    """What an extra metric said at one look."""
+
+    PASSED = "Passed"
+    FAILED = "Failed"
+    ERROR = "Error"
+    NO_DATA = "NoData"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFinding:
+    """The outcome of one Prometheus check; `failed_looks` counts failed answers in a row."""
+
+    name: str
+    outcome: Outcome
+    detail: str = ""
+    failed_looks: int = 0
+
+
+_UNCLEAR = {Outcome.FAILED: "MetricFailing", Outcome.ERROR: "MetricError", Outcome.NO_DATA: "MetricNoData"}
+_UNCLEAR_WORDS = {Outcome.FAILED: "fails", Outcome.ERROR: "cannot be read", Outcome.NO_DATA: "has no data"}
+
+METRIC_LOOKS_TO_ABORT = 3
+"""A metric aborts when it fails this many looks in a row: one scrape may be an accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One check (errors, or slow answers) as numbers: per weight (canary bad, stable bad, share) and the sums."""
+
+    name: str
+    limit: float
+    bad: int
+    total: int
+    stable_bad: int
+    concurrent: bool
+    pairs: tuple[tuple[int, int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The verdict of one look with its evidence (natural logs of e-values) and words for people."""
+
+    verdict: Verdict
+    reason: str
+    message: str
+    requests: int
+    failures: int
+    interval: tuple[float, float]
+    abort_log: float
+    promote_log: float
+    abort_goal: float
+    promote_goal: float
+    needed: int
+    eta_seconds: int | None
+
+
+def find_verdict(
+    evidence: Evidence,
+    analysis: Analysis,
+    steps: Sequence[Step],
+    index: int,
+    *,
+    held_seconds: float,
+    metrics: Sequence[MetricFinding] = (),
+) -> Finding:
+    """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified."""
+    step = steps[index]
+    here = evidence.tally(step.weight)
+    checks = _checks([here], analysis)
+    overall = _checks(evidence.tallies, analysis)
+    alpha = analysis.alpha / (len(steps) * len(checks))
+    abort_logs = [_abort_log(check, analysis) for check in checks]
+    promote_log = min(_promote_log(check, analysis) for check in overall)
+    promote_goal = -math.log(analysis.alpha / 2)
+    needed = max(eprocess.clean_requests_needed(c.bad, c.total, c.limit, analysis.alpha / 2) for c in overall)
+    if promote_log >= promote_goal:
+        needed = 0
+    needed = max(needed, analysis.min_requests - here.canary.requests, 0)
+    last = index == len(steps) - 1
+    verdict, reason = _judge(here, checks, abort_logs, alpha, analysis, metrics)
+    if verdict is Verdict.WAIT and not reason:
+        verdict, reason = _progress(
+            here, checks, analysis, step, held_seconds, metrics, promote_log >= promote_goal, last
+        )
+    eta = _eta(here, needed, analysis, steps, index, held_seconds)
+    return Finding(
+        verdict=verdict,
+        reason=reason,
+        message=_sentence(verdict, reason, here, checks, analysis, metrics, needed, eta),
+        requests=here.canary.requests,
+        failures=here.failures,
+        interval=eprocess.wilson(here.failures, here.canary.requests),
+        abort_log=max(abort_logs),
+        promote_log=promote_log,
+        abort_goal=-math.log(alpha),
+        promote_goal=promote_goal,
+        needed=needed,
+        eta_seconds=eta,
+    )
+
+
+def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
+    """Whether the counts of the step abort the canary: the cheap half of `find_verdict`, for simulations too."""
+    checks = _checks([here], analysis)
+    goal = -math.log(analysis.alpha / (number_of_steps * len(checks)))
+    return any(check.bad >= analysis.min_failures and _abort_log(check, analysis) >= goal for check in checks)
+
+
+def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
+    checks = [
+        Counts(
+            name="failed",
+            limit=analysis.max_error_rate,
+            bad=sum(t.failures for t in tallies),
+            total=sum(t.canary.requests for t in tallies),
+            stable_bad=sum(t.stable_failures for t in tallies),
+            concurrent=any(t.concurrent for t in tallies),
+            pairs=tuple((t.failures, t.stable_failures, t.weight / 100) for t in tallies if t.concurrent),
+        )
+    ]
+    if analysis.latency is not None:
+        slow = [t for t in tallies if t.stable.logged > 0]
+        checks.append(
+            Counts(
+                name="slow",
+                limit=analysis.latency.allowed_share,
+                bad=sum(t.canary.slow for t in tallies),
+                total=sum(t.canary.logged for t in tallies),
+                stable_bad=sum(t.stable.slow for t in tallies),
+                concurrent=bool(slow),
+                pairs=tuple((t.canary.slow, t.stable.slow, t.weight / 100) for t in slow),
+            )
+        )
+    return checks
+
+
+def _abort_log(check: Counts, analysis: Analysis) -> float:
+    """Evidence against: the weaker of rate and ratio, or the rate alone without concurrent stable traffic."""
+    rate = eprocess.log_rate_above(check.bad, check.total, check.limit)
+    if not check.concurrent:
+        return rate
+    return min(rate, eprocess.log_ratio(check.pairs, analysis.max_error_ratio, eprocess.ABORT_GRID))
+
+
+def _promote_log(check: Counts, analysis: Analysis) -> float:
+    """Evidence for the canary: the stronger of the two ways."""
+    rate = eprocess.log_rate_below(check.bad, check.total, check.limit)
+    if not check.concurrent:
+        return rate
+    return max(rate, eprocess.log_ratio(check.pairs, analysis.max_error_ratio, eprocess.PROMOTE_GRID))
+
+
+def _judge(
+    here: Tally,
+    checks: Sequence[Counts],
+    abort_logs: Sequence[float],
+    alpha: float,
+    analysis: Analysis,
+    metrics: Sequence[MetricFinding],
+) -> tuple[Verdict, str]:
+    """What is failed; (WAIT, "") when nothing is."""
+    for check, log in zip(checks, abort_logs, strict=True):
+        if check.bad >= analysis.min_failures and log >= -math.log(alpha):
+            return Verdict.ABORT, "TooManyFailures" if check.name == "failed" else "TooSlow"
+    if any(m.failed_looks >= METRIC_LOOKS_TO_ABORT for m in metrics):
+        return Verdict.ABORT, "MetricFailed"
+    if here.canary.requests == 0:
+        return Verdict.WAIT, "NoTraffic"
+    return Verdict.WAIT, ""
+
+
+def _progress(
+    here: Tally,
+    checks: Sequence[Counts],
+    analysis: Analysis,
+    step: Step,
+    held_seconds: float,
+    metrics: Sequence[MetricFinding],
+    shown_good: bool,
+    last: bool,
+) -> tuple[Verdict, str]:
+    """Whether the step has what it needs; a canary that may be failing is given no more traffic meanwhile."""
+    if here.canary.requests < analysis.min_requests:
+        return Verdict.WAIT, "NotEnoughRequests"
+    unclear = [m for m in metrics if m.outcome is not Outcome.PASSED]
+    if unclear:
+        return Verdict.WAIT, _UNCLEAR[unclear[0].outcome]
+    if not shown_good and any(
+        check.bad > 0 and eprocess.log_rate_above(check.bad, check.total, check.limit) >= 0 for check in checks
+    ):
+        return Verdict.WAIT, "MayBeFailing"
+    if held_seconds < step.hold_seconds:
+        return Verdict.WAIT, "HoldSeconds"
+    if not last:
+        return Verdict.ADVANCE, "StepDone"
+    return (Verdict.PROMOTE, "ShownGood") if shown_good else (Verdict.WAIT, "NotEnoughEvidence")
+
+
+def _eta(
+    here: Tally, needed: int, analysis: Analysis, steps: Sequence[Step], index: int, held_seconds: float
+) -> int | None:
+    """Seconds until promotion at the present request rate when nothing fails any more; None without traffic."""
+    if here.milliseconds <= 0 or here.canary.requests == 0:
+        return None
+    per_percent = here.canary.requests / (here.milliseconds / 1000) / here.weight
+    total = 0.0
+    for position in range(index, len(steps)):
+        step = steps[position]
+        rate = per_percent * step.weight
+        done = here.canary.requests if position == index else 0
+        seconds = max(0, analysis.min_requests - done) / rate
+        hold = step.hold_seconds - (held_seconds if position == index else 0)
+        seconds = max(seconds, hold, 0.0)
+        if position == len(steps) - 1:
+            seconds = max(seconds, needed / rate)
+        warmup = analysis.warmup_seconds if position > index else 0
+        total += seconds + warmup
+        needed = max(0, needed - round(seconds * rate))
+    return math.ceil(total)
+
+
+def _sentence(
+    verdict: Verdict,
+    reason: str,
+    here: Tally,
+    checks: Sequence[Counts],
+    analysis: Analysis,
+    metrics: Sequence[MetricFinding],
+    needed: int,
+    eta: int | None,
+) -> str:
+    """The words for status, events and the commit."""
+    errors = checks[0]
+    counted = f"{errors.bad} of {errors.total} canary requests failed at {here.weight}%"
+    if errors.concurrent:
+        counted += f" (stable: {errors.stable_bad} of {here.stable.requests})"
+    when = f", about {eta} s at the present traffic" if eta is not None else ""
+    if reason == "TooManyFailures":
+        beside = ""
+        if errors.concurrent:
+            beside = f" and more than {analysis.max_error_ratio:g} times stable's rate"
+        return f"{counted}: more than maxErrorRate {analysis.max_error_rate:g} allows{beside}."
+    if reason == "TooSlow" and analysis.latency is not None:
+        slow = checks[-1]
+        return (
+            f"{slow.bad} of {slow.total} canary requests took longer than {analysis.latency.max_milliseconds} ms "
+            f"at {here.weight}%; {slow.limit:.1%} may."
+        )
+    if reason == "MetricFailed":
+        failed = next(m for m in metrics if m.failed_looks >= METRIC_LOOKS_TO_ABORT)
+        return f"Metric {failed.name} failed {failed.failed_looks} looks in a row: {failed.detail}."
+    if reason == "NoTraffic":
+        return f"No request has been counted at {here.weight}% yet; {needed} without a failure are needed to promote."
+    if reason in _UNCLEAR.values():
+        unclear = next(m for m in metrics if m.outcome is not Outcome.PASSED)
+        return f"{counted}; waiting, because metric {unclear.name} {_UNCLEAR_WORDS[unclear.outcome]}: {unclear.detail}."
+    if verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
+        return f"{counted}; this is within the limits."
+    if reason == "MayBeFailing":
+        return f"{counted}; the evidence leans towards too many failures, so the weight stays."
+    if reason == "HoldSeconds":
+        return f"{counted}; waiting for holdSeconds of this step{when}."
+    return f"{counted}; {needed} more without a failure are needed to promote{when}."

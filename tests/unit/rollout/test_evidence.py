@@ -1,0 +1,93 @@
+"""Counters become evidence exactly once, and only from stretches that compare like with like."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from perennial.domain.rollout.evidence import Evidence, Reading, Tally, evidence_from_status, evidence_to_status
+from perennial.domain.rollout.failures import NOTHING, Arm
+
+T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+NONE: frozenset[str] = frozenset()
+
+
+def reading(canary: Arm = NOTHING, stable: Arm = NOTHING, uid: str = "r1", **changes: object) -> Reading:
+    return replace(Reading(uid, ("100.0", "101.0"), 7, True, canary, stable), **changes)  # type: ignore[arg-type]
+
+
+def look(evidence: Evidence, second: float, *readings: Reading, warm: float | None = 0, **changes: object) -> Evidence:
+    call: dict = {"weight": 5, "traffic_version": 7, "codes": NONE, **changes}
+    counts_from = None if warm is None else T0 + timedelta(seconds=warm)
+    return evidence.look(readings, counts_from=counts_from, now=T0 + timedelta(seconds=second), **call)
+
+
+def test_first_sight_of_a_router_counts_nothing() -> None:
+    seen = look(Evidence(), 0, reading(Arm(900, 50)))
+    assert seen.tallies == ()
+    assert look(seen, 1, reading(Arm(905, 51), Arm(95, 1))).tally(5) == Tally(5, 1000, Arm(5, 1), Arm(95, 1))
+
+
+def test_same_counters_twice_count_once() -> None:
+    seen = look(look(Evidence(), 0, reading()), 1, reading(Arm(5, 1)))
+    again = look(seen, 2, reading(Arm(5, 1)))
+    assert again.tally(5).canary == Arm(5, 1)
+
+
+def test_evidence_survives_its_json() -> None:
+    seen = look(look(Evidence(), 0, reading(), reading(uid="r2")), 1.25, reading(Arm(5, 1, 2, 3, 1)), reading(uid="r2"))
+    back = evidence_from_status(evidence_to_status(seen))
+    assert back == seen
+    assert look(back, 2, reading(Arm(6, 1, 2, 4, 1))) == look(seen, 2, reading(Arm(6, 1, 2, 4, 1)))
+    assert evidence_from_status(None) == Evidence()
+
+
+def test_warm_up_is_not_counted() -> None:
+    seen = look(Evidence(), 0, reading(), warm=5)
+    seen = look(seen, 4.9, reading(Arm(50, 30)), warm=5)
+    assert look(seen, 5.9, reading(Arm(55, 33)), warm=5).tallies == ()  # that stretch began before its end
+    seen = look(seen, 5.9, reading(Arm(55, 33)), warm=5)
+    assert look(seen, 6.9, reading(Arm(60, 33)), warm=5).tally(5).canary == Arm(5, 0)
+
+
+def test_nothing_counts_before_the_weight_is_verified() -> None:
+    assert look(look(Evidence(), 0, reading()), 1, reading(Arm(5)), warm=None).tallies == ()
+
+
+def test_a_restarted_envoy_or_agent_starts_anew() -> None:
+    seen = look(Evidence(), 0, reading(Arm(100, 9)))
+    fresh = look(seen, 1, reading(Arm(120, 9), started=("100.0", "555.0")))
+    assert fresh.tallies == ()
+    assert look(fresh, 2, reading(Arm(125, 9), started=("100.0", "555.0"))).tally(5).canary == Arm(5, 0)
+
+
+def test_counters_that_run_backwards_are_not_believed() -> None:
+    seen = look(Evidence(), 0, reading(Arm(100, 9)))
+    assert look(seen, 1, reading(Arm(3, 0))).tallies == ()
+
+
+def test_unconfirmed_weights_at_either_end_do_not_count() -> None:
+    seen = look(Evidence(), 0, reading(confirmed=False))
+    assert look(seen, 1, reading(Arm(5))).tallies == ()
+    seen = look(Evidence(), 0, reading())
+    assert look(seen, 1, reading(Arm(5), confirmed=False)).tallies == ()
+
+
+def test_a_stretch_across_a_weight_change_does_not_count() -> None:
+    seen = look(Evidence(), 0, reading())
+    assert look(seen, 1, reading(Arm(5), traffic_version=8), traffic_version=8, weight=25).tallies == ()
+
+
+def test_a_router_that_went_away_does_not_stop_the_others() -> None:
+    seen = look(Evidence(), 0, reading(), reading(uid="r2"))
+    assert look(seen, 1, reading(Arm(5), uid="r2")).tally(5).canary == Arm(5)
+
+
+def test_other_failure_codes_start_new_cursors() -> None:
+    seen = look(Evidence(), 0, reading(Arm(100, 0)))
+    assert look(seen, 1, reading(Arm(105, 20)), codes=frozenset({"429"})).tallies == ()
+
+
+def test_each_weight_has_its_own_tally() -> None:
+    seen = look(look(Evidence(), 0, reading()), 1, reading(Arm(5)))
+    seen = look(seen, 2, reading(Arm(6), traffic_version=8), weight=25, traffic_version=8)
+    seen = look(seen, 3, reading(Arm(31), traffic_version=8), weight=25, traffic_version=8)
+    assert [(t.weight, t.canary.requests) for t in seen.tallies] == [(5, 5), (25, 25)]
