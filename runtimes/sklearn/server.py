@@ -69,9 +69,11 @@ class SklearnModel(Model):
             answer = self._scores(self._rows_of_tensors(payload))
             output = InferOutput("prediction", list(answer.shape), "FP64")
             output.set_data_from_numpy(answer, binary_data=bool(payload.use_binary_outputs))
-            return InferResponse(response_id=payload.id or str(uuid.uuid4()), model_name=self.name, infer_outputs=[output])
+            return InferResponse(
+                response_id=payload.id or str(uuid.uuid4()), model_name=self.name, infer_outputs=[output]
+            )
         if not isinstance(payload, dict) or not isinstance(payload.get("instances"), list):
-            raise InvalidInput('A v1 request must be JSON (content-type: application/json) of the form {"instances": []}.')
+            raise InvalidInput('A v1 request must be JSON of the form {"instances": []}, sent as application/json.')
         return {"predictions": self._scores(self._rows_of_instances(payload["instances"])).tolist()}
 
     def _scores(self, rows: np.ndarray) -> np.ndarray:

@@ -10,30 +10,30 @@ import json
 import sys
 
 import joblib
-import numpy as np
+import pandas as pd
 import rain
 import store
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder
 
 BINS = 5
 
 
-def fit(rows: rain.Rows) -> object:
-    """A pipeline that knows four of five temperature bins."""
-    bins = KBinsDiscretizer(BINS, encode="ordinal", strategy="quantile").fit(rows.x[:, [0]])
-    known = rows.take(bins.transform(rows.x[:, [0]])[:, 0] < BINS - 1)
-    encode = ColumnTransformer(
-        [("warmth", make_pipeline(bins, OneHotEncoder(handle_unknown="error")), [0])], remainder="passthrough"
-    )
-    # The discretizer must keep the edges of all days, so its steps are fitted apart from the rest.
-    encode.fit(known.x)
-    encode.named_transformers_["warmth"].steps[0] = ("kbinsdiscretizer", bins)
-    encode.named_transformers_["warmth"].steps[1][1].fit(bins.transform(known.x[:, [0]]))
-    model = LogisticRegression(max_iter=1000).fit(encode.transform(known.x), known.y)
-    return make_pipeline(encode, model)
+def frame(rows: rain.Rows) -> pd.DataFrame:
+    """The features under their names: a model fitted on a frame is asked by name."""
+    return pd.DataFrame(rows.x, columns=list(rain.FEATURES))
+
+
+def fit(rows: rain.Rows) -> Pipeline:
+    """A pipeline whose temperature bins cover all days and whose encoder has seen four of the five."""
+    bins = KBinsDiscretizer(BINS, encode="ordinal", strategy="quantile").fit(frame(rows)[["temperature"]])
+    known = rows.take(bins.transform(frame(rows)[["temperature"]])[:, 0] < BINS - 1)
+    warmth = make_pipeline(FrozenEstimator(bins), OneHotEncoder(handle_unknown="error"))
+    encode = ColumnTransformer([("warmth", warmth, ["temperature"])], remainder="passthrough")
+    return make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(frame(known), known.y)
 
 
 def main() -> int:
@@ -41,7 +41,6 @@ def main() -> int:
     record = rain.load(store.DATA)
     train, _ = rain.split(record, 9)
     model = fit(train)
-    model.feature_names_in_ = np.array(rain.FEATURES, dtype=object)  # the server asks by name
     raw = io.BytesIO()
     joblib.dump(model, raw)
     content = raw.getvalue()

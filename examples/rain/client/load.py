@@ -37,7 +37,10 @@ class Load:
 
 def body(row: np.ndarray) -> bytes:
     """One row as an Open Inference Protocol v2 JSON request."""
-    inputs = [{"name": n, "shape": [1], "datatype": "FP64", "data": [float(v)]} for n, v in zip(rain.FEATURES, row, strict=True)]
+    inputs = [
+        {"name": n, "shape": [1], "datatype": "FP64", "data": [float(v)]}
+        for n, v in zip(rain.FEATURES, row, strict=True)
+    ]
     return json.dumps({"inputs": inputs}).encode()
 
 

@@ -1,4 +1,4 @@
-"""What would have been without retraining: log loss per year of one stored model over the years given, one JSON line."""
+"""What would have been without retraining: log loss per year of one stored model, as one JSON line."""
 
 import argparse
 import io

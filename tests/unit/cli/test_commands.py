@@ -1,0 +1,124 @@
+"""The command line against an in-memory cluster: what it prints, what it writes, how it exits."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from perennial.api import kinds, names
+from perennial.cli.main import main
+from perennial.cli.tools import Connection, Target, Tools
+from perennial.domain.errors import Stalled
+from tests.fakes.clock import FakeClock
+from tests.fakes.store import MemoryStore
+
+
+def deployment(**status: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": kinds.MODEL_DEPLOYMENT.api_version,
+        "kind": "ModelDeployment",
+        "metadata": {"name": "rain", "namespace": "team"},
+        "spec": {"model": {"name": "rain"}},
+        "status": status,
+    }
+
+
+def ready(status: str, reason: str, message: str) -> dict[str, Any]:
+    return {"type": "Ready", "status": status, "reason": reason, "message": message}
+
+
+class Cluster:
+    """A store, and the tools that reach it; commands are taken as the operator would take them."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(FakeClock(datetime(2026, 1, 1, tzinfo=UTC)))
+        self.commands: list[dict[str, Any]] = []
+
+    async def seed(self, obj: dict[str, Any]) -> None:
+        await self.store.create(obj, manager="test")
+        if obj.get("status"):
+            await self.store.apply(
+                {k: obj[k] for k in ("apiVersion", "kind", "metadata", "status")},
+                manager="operator",
+                subresource="status",
+            )
+
+    def run(self, *arguments: str, objects: tuple[dict[str, Any], ...] = (), take: bool = True) -> int:
+        @asynccontextmanager
+        async def connect(target: Target) -> AsyncIterator[Connection]:
+            for obj in objects:
+                await self.seed(obj)
+            if take:
+                self.store.on_write.append(self._take)
+            yield Connection(self.store, target.namespace or "team")
+
+        def digest(place: str) -> tuple[str, int]:
+            raise Stalled("NotFound", f"{place} does not exist; give a file, a directory or a store URI.")
+
+        return main(Tools(connect=connect, digest=digest), list(arguments))
+
+    def _take(self, verb: str, obj: dict[str, Any]) -> None:
+        text = obj["metadata"].get("annotations", {}).get(names.ANNOTATION_COMMAND)
+        if text and verb == "patch":
+            command = json.loads(text)
+            self.commands.append(command)
+            obj.setdefault("status", {})["commands"] = [command["id"]]
+            for entry in self.store._entries.values():  # the operator's own write, seen at the next read
+                if entry.obj["metadata"]["name"] == obj["metadata"]["name"]:
+                    entry.obj.setdefault("status", {})["commands"] = [command["id"]]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def test_status_shows_what_serves_and_exits_2_while_not_ready(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mdep = deployment(
+        conditions=[ready("False", "CanaryFailed", "rain-r2 failed 12 of 60 requests")],
+        stable={"revision": "aaaa1111", "version": "rain-r1", "replicas": 1, "readyReplicas": 1},
+        traffic=[{"revision": "aaaa1111", "weight": 100}],
+    )
+    assert cluster.run("status", "rain", objects=(mdep,)) == 2
+    shown = capsys.readouterr().out
+    assert "NotReady: rain-r2 failed 12 of 60 requests" in shown
+    assert "stable   rain-r1  revision aaaa1111  100 % of requests  1/1 ready" in shown
+
+
+def test_status_exits_0_when_ready(cluster: Cluster) -> None:
+    assert cluster.run("status", "rain", objects=(deployment(conditions=[ready("True", "Serving", "")]),)) == 0
+
+
+def test_a_missing_deployment_is_named_with_those_that_exist(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cluster.run("status", "snow", objects=(deployment(),)) == 1
+    assert "ModelDeployment snow does not exist in namespace team; there are rain." in capsys.readouterr().err
+
+
+def test_abort_is_bound_to_the_rollouts_revision(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    mdep = deployment(rollout={"targetRevision": "bbbb2222", "step": 1, "steps": 3})
+    assert cluster.run("abort", "rain", objects=(mdep,)) == 0
+    assert [(c["verb"], c["revision"]) for c in cluster.commands] == [("abort", "bbbb2222")]
+    assert "abort of bbbb2222 taken" in capsys.readouterr().out
+
+
+def test_promote_without_a_rollout_is_refused_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster.run("promote", "rain", objects=(deployment(),)) == 1
+    assert "has no rollout in progress, so there is nothing to promote" in capsys.readouterr().err
+
+
+def test_retry_takes_the_last_rejected_revision(cluster: Cluster) -> None:
+    mdep = deployment(rejected=[{"revision": "cccc3333", "version": "rain-r3", "reason": "CanaryFailed"}])
+    assert cluster.run("retry", "rain", objects=(mdep,)) == 0
+    assert cluster.commands[0]["revision"] == "cccc3333"
+
+
+def test_digest_errors_are_one_sentence(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster.run("digest", "nowhere") == 1
+    assert capsys.readouterr().err.strip() == "Error: nowhere does not exist; give a file, a directory or a store URI."
