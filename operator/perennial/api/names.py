@@ -45,10 +45,9 @@ QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 
 HEADER_OBSERVE = "x-perennial-observe"
 
-RESERVED_PREFIX = "perennial-"
-RESERVED_INFIXES = ("-rev-", "-run-")
-RESERVED_SUFFIXES = ("-rev", "-run")
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+RESERVED_NAMES = "^perennial-|-rev-|-run-|-rev$|-run$"
+"""Names that an object of ours may not have, because children's names are made from it."""
 MAX_NAME_LENGTH = 40
 MAX_SHORT_NAME_LENGTH = 30
 """DriftPolicy names and model names: what is made from them gets a longer suffix."""

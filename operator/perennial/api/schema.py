@@ -7,6 +7,7 @@ be written structurally (a union, a free-form value) is an error here, not a sur
 from collections.abc import Mapping
 from typing import Any
 
+from perennial.api.names import NAME_PATTERN, RESERVED_NAMES
 from perennial.api.v1alpha1.base import Model, Resource
 
 Schema = dict[str, Any]
@@ -80,13 +81,12 @@ def name_rules(longest: int) -> list[dict[str, str]]:
     """CEL on metadata.name: every child's name then fits in 63 characters unshortened and cannot collide."""
     return [
         {
-            "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-            f" && self.metadata.name.size() <= {longest}",
+            "rule": f"self.metadata.name.matches('{NAME_PATTERN}') && self.metadata.name.size() <= {longest}",
             "message": f"metadata.name must have at most {longest} lower-case letters, digits and '-', "
             "start with a letter and end with a letter or a digit",
         },
         {
-            "rule": "!self.metadata.name.matches('^perennial-|-rev-|-run-|-rev$|-run$')",
+            "rule": f"!self.metadata.name.matches('{RESERVED_NAMES}')",
             "message": "metadata.name may not start with 'perennial-', contain '-rev-' or '-run-', or end with '-rev' "
             "or '-run': those names belong to the operator's own objects",
         },

@@ -16,7 +16,7 @@ from perennial.api.kinds import Kind
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One CEL rule. `message` says what is allowed; `expression` may build a message that names the bad value."""
+    """One CEL rule. `message` says what is allowed; `field_path` names the field at fault when it is not the object."""
 
     cel: str
     message: str
@@ -97,6 +97,11 @@ class Resource(Model):
     api_version: str = ""
     kind: str = ""
     metadata: ObjectMeta = ObjectMeta()
+
+
+def with_rules(*rules: Rule) -> dict[str, Any]:
+    """CEL rules on a field that is no model: a string, a list, a map."""
+    return {"x-kubernetes-validations": [rule.as_schema() for rule in rules]}
 
 
 def list_map(*keys: str) -> dict[str, Any]:

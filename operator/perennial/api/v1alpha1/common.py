@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from perennial.api.v1alpha1.base import ATOMIC_LIST, Model, Rule, at_most_one, list_map, only_one
+from perennial.api.v1alpha1.base import ATOMIC_LIST, Model, Rule, list_map, only_one, with_rules
 from perennial.api.v1alpha1.types import (
     Argument,
     Digest,
@@ -142,7 +142,7 @@ class PodTemplate(Model):
             dict[str, Label],
             Field(
                 max_length=32,
-                json_schema_extra={"x-kubernetes-validations": [Rule(_OWN_LABELS, _OWN_LABELS_MESSAGE).as_schema()]},
+                json_schema_extra=with_rules(Rule(_OWN_LABELS, _OWN_LABELS_MESSAGE)),
             ),
         ]
         | None
@@ -194,8 +194,7 @@ class BaseModelRef(Model):
     """The model that training starts from."""
 
     rules: ClassVar = (
-        Rule(at_most_one("version", "uri"), "exactly one of version and uri must be set"),
-        Rule("has(self.version) || has(self.uri)", "exactly one of version and uri must be set"),
+        Rule(only_one("version", "uri"), "exactly one of version and uri must be set"),
         Rule("has(self.uri) == has(self.digest)", "uri and digest must be set together"),
     )
 

@@ -94,8 +94,8 @@ class GitSyncSpec(Model):
 
     rules: ClassVar = (
         Rule(
-            "!self.url.matches('^[a-z]+://[^/]*:[^/]*@')",
-            "url may not contain a password: put it into the Secret that secretRef names",
+            "!self.url.matches('^(https?://[^/]*@|[a-z]+://[^/@]*:[^/@]*@)')",
+            "url may not contain credentials: put them into the Secret that secretRef names",
             field_path=".url",
         ),
         Rule(

@@ -30,6 +30,7 @@ from perennial.api.v1alpha1.types import (
     Identifier,
     Image,
     Label,
+    ModelName,
     Name,
     Percent,
     PositiveDecimal,
@@ -38,7 +39,6 @@ from perennial.api.v1alpha1.types import (
     RevisionName,
     Sentence,
     Share,
-    ShortName,
     Timestamp,
 )
 
@@ -59,7 +59,7 @@ class ServedModel(Model):
         ),
     )
 
-    name: ShortName = Field(description="The model, as TrainingJobs and ModelVersions name it.")
+    name: ModelName = Field(description="The model, as TrainingJobs and ModelVersions name it.")
     version: Name | None = Field(
         default=None,
         description="The ModelVersion to serve; the field that write-back edits. Unset: nothing serves until one is "
@@ -357,6 +357,8 @@ class RolloutStatus(Model):
     state: Reason | None = Field(default=None, description="State of the rollout table.")
     target_revision: RevisionName = Field(description="The revision that is to become stable.")
     version: Name | None = Field(default=None, description="The version that it serves.")
+    digest: Digest | None = Field(default=None, description="Digest of its artifact.")
+    weight: Percent = Field(default=0, description="Percent of the requests that the current step aims at.")
     step: Count = Field(default=0, description="The current step, from 1; 0: none yet.")
     steps: Count = Field(default=0, description="Steps in all.")
     progress: Label | None = Field(default=None, description="Step and steps, for people: `2/3`.")
@@ -368,8 +370,15 @@ class RolloutStatus(Model):
     commit: Commit | None = Field(default=None, description="The Git commit that started it.")
     stable_replicas: Count | None = Field(default=None, description="Stable's replicas when it began.")
     approved_step: Count | None = Field(default=None, description="The last step that a person approved.")
+    short_time: Timestamp | None = Field(default=None, description="Since when the canary lacks available pods.")
+    replacing: bool = Field(default=False, description="Whether the canary takes stable's place for lack of room.")
+    reason: Reason | None = Field(default=None, description="Why it is withdrawn, in one word.")
+    message: Sentence | None = Field(default=None, description="Why it is withdrawn, in one sentence.")
     eta_seconds: Count | None = Field(default=None, description="Time to the verdict at the current rate.")
     analysis: AnalysisStatus | None = Field(default=None, description="What was counted in this step.")
+    evidence: FreeObject | None = Field(
+        default=None, description="Counts of all steps and the routers' counters last read; for the operator."
+    )
 
 
 class RejectedRevision(Model):
@@ -380,6 +389,9 @@ class RejectedRevision(Model):
     reason: Reason = Field(description="Why, in one word.")
     message: Sentence | None = Field(default=None, description="Why, in one sentence.")
     time: Timestamp = Field(description="When.")
+    recorded: bool | None = Field(
+        default=None, description="Whether its ModelVersion holds the rejection too; it then ends with that one."
+    )
 
 
 class PromotedRevision(Model):
@@ -410,6 +422,9 @@ class ModelDeploymentStatus(Status):
     rollout: RolloutStatus | None = Field(default=None, description="The rollout in progress; unset: none is.")
     rejected: Annotated[tuple[RejectedRevision, ...], Field(max_length=32, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Revisions that failed, newest first."
+    )
+    expired: RejectedRevision | None = Field(
+        default=None, description="A revision whose rollout expired without a verdict; not tried again by itself."
     )
     history: Annotated[tuple[PromotedRevision, ...], Field(max_length=51, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Revisions that were promoted, newest first."

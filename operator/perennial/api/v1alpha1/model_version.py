@@ -1,13 +1,14 @@
 """ModelVersion: an immutable record of one trained model, with records of its service beside the facts."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from perennial.api.kinds import MODEL_VERSION
-from perennial.api.v1alpha1.base import ATOMIC_LIST, SET_LIST, Column, Model, Resource, Rule, list_map
+from perennial.api.v1alpha1.base import ATOMIC_LIST, SET_LIST, Column, Model, Resource, Rule, list_map, with_rules
 from perennial.api.v1alpha1.common import ArtifactRef, BaseModelRef, Rejection, Request, Status
 from perennial.api.v1alpha1.types import (
+    MODEL_NAME_RULE,
     Commit,
     Count,
     Decimal,
@@ -18,10 +19,10 @@ from perennial.api.v1alpha1.types import (
     Label,
     MetricName,
     Metrics,
+    ModelName,
     Name,
     PositiveDecimal,
     Sentence,
-    ShortName,
     StringMap,
     Timestamp,
     Uri,
@@ -34,7 +35,7 @@ FACTS = ("championMetrics", "metrics", "gate", "lineage", "baseline")
 """The optional facts: what is set when the object is made stays, what is not set then may not come later."""
 
 _UNCHANGED = Rule("self == oldSelf", "a ModelVersion's facts may not change: make a new ModelVersion instead")
-IMMUTABLE: dict[str, Any] = {"x-kubernetes-validations": [_UNCHANGED.as_schema()]}
+IMMUTABLE = with_rules(_UNCHANGED)
 
 
 class VersionArtifact(ArtifactRef):
@@ -171,12 +172,12 @@ class Served(Model):
     reason: Sentence | None = Field(default=None, description="Why it was promoted.")
 
 
-_SERVED_RULES = [
+_SERVED_RULES = with_rules(
     Rule(
         "oldSelf.all(old, self.exists(entry, entry.deployment == old.deployment && entry.fromTime == old.fromTime))",
         "entries of served may be added and closed, but not removed",
-    ).as_schema(),
-]
+    )
+)
 
 
 class Retired(Model):
@@ -214,7 +215,9 @@ class ModelVersionSpec(Model):
         ),
     )
 
-    model: ShortName = Field(description="The model that it is a version of.", json_schema_extra=IMMUTABLE)
+    model: ModelName = Field(
+        description="The model that it is a version of.", json_schema_extra=with_rules(MODEL_NAME_RULE, _UNCHANGED)
+    )
     artifact: VersionArtifact = Field(description="The trained model in the store.", json_schema_extra=IMMUTABLE)
     metrics: Metrics | None = Field(
         default=None, description="What training and evaluation measured.", json_schema_extra=IMMUTABLE
@@ -238,7 +241,7 @@ class ModelVersionSpec(Model):
         tuple[Served, ...],
         Field(
             max_length=64,
-            json_schema_extra={**list_map("deployment", "fromTime"), "x-kubernetes-validations": _SERVED_RULES},
+            json_schema_extra={**list_map("deployment", "fromTime"), **_SERVED_RULES},
         ),
     ] = Field(default=(), description="When it served.")
     retired: Retired | None = Field(default=None, description="Set when its artifact may be collected.")

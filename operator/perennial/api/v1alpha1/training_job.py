@@ -1,11 +1,11 @@
 """TrainingJob: train an image on data with resources; the result must pass a gate."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from perennial.api.kinds import TRAINING_JOB
-from perennial.api.v1alpha1.base import ATOMIC_LIST, Column, Model, Resource, Rule, list_map, only_one
+from perennial.api.v1alpha1.base import ATOMIC_LIST, Column, Model, Resource, Rule, list_map, only_one, with_rules
 from perennial.api.v1alpha1.common import (
     BaseModelRef,
     Environment,
@@ -28,6 +28,7 @@ from perennial.api.v1alpha1.types import (
     Label,
     MetricName,
     Metrics,
+    ModelName,
     Name,
     ObjectName,
     OutputUri,
@@ -35,7 +36,6 @@ from perennial.api.v1alpha1.types import (
     Quantity,
     Reason,
     Sentence,
-    ShortName,
     Timestamp,
     Uri,
 )
@@ -169,9 +169,6 @@ class Queue(Model):
     priority_class: ObjectName | None = Field(default=None, description="WorkloadPriorityClass.")
 
 
-_DATASET_RULES: dict[str, Any] = list_map("name")
-
-
 class TrainingJobSpec(Model):
     """What to train, on what, and what the result must reach. A changed field that shapes a run is a new run."""
 
@@ -194,7 +191,7 @@ class TrainingJobSpec(Model):
         ),
     )
 
-    model: ShortName = Field(description="ModelVersions of one model share this name.")
+    model: ModelName = Field(description="ModelVersions of one model share this name.")
     image: Image = Field(description="Training image; a tag is resolved once per run and the digest recorded.")
     command: Command | None = Field(default=None, description="Command, in place of the image's entry point.")
     args: Command | None = Field(default=None, description="Arguments.")
@@ -204,14 +201,13 @@ class TrainingJobSpec(Model):
             dict[str, Annotated[str, Field(max_length=4096)]],
             Field(
                 max_length=64,
-                json_schema_extra={
-                    "x-kubernetes-validations": [
-                        Rule(
-                            "self.all(key, key.size() >= 1 && key.size() <= 63)",
-                            "names of hyperparameters must have 1 to 63 characters",
-                        ).as_schema()
-                    ]
-                },
+                json_schema_extra=with_rules(
+                    Rule(
+                        "self.all(key, key.matches('^[A-Za-z_][A-Za-z0-9_.-]{0,62}$'))",
+                        "names of hyperparameters must have at most 63 letters, digits, '_', '.' or '-' and start with "
+                        "a letter or '_'",
+                    )
+                ),
             ),
         ]
         | None
@@ -220,7 +216,7 @@ class TrainingJobSpec(Model):
         description="Written to /perennial/hyperparameters.json (a value that parses as JSON is written as JSON) "
         "and given as PERENNIAL_HP_<NAME>.",
     )
-    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=16, json_schema_extra=_DATASET_RULES)] = (
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1, max_length=16, json_schema_extra=list_map("name"))] = (
         Field(description="The data.")
     )
     base: BaseModelRef | None = Field(default=None, description="Warm start: the model to begin with.")

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from perennial.api.names import MAX_NAME_LENGTH, MAX_SHORT_NAME_LENGTH
-from perennial.api.v1alpha1.base import ATOMIC_LIST, FREE_OBJECT, SET_LIST
+from perennial.api.names import MAX_NAME_LENGTH, MAX_SHORT_NAME_LENGTH, NAME_PATTERN, RESERVED_NAMES
+from perennial.api.v1alpha1.base import ATOMIC_LIST, FREE_OBJECT, SET_LIST, Rule, with_rules
 
-NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 DECIMAL = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 POSITIVE_DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
@@ -24,10 +23,22 @@ MAX_INTEGER = 2**53 - 1
 THIRTY_DAYS = 2_592_000
 ONE_YEAR = 31_536_000
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
 """The name of one of our objects."""
-ShortName = Annotated[str, Field(min_length=1, max_length=MAX_SHORT_NAME_LENGTH, pattern=NAME)]
-"""A model's name."""
+MODEL_NAME_RULE = Rule(
+    f"!self.matches('{RESERVED_NAMES}')",
+    "a model's name may not start with 'perennial-', contain '-rev-' or '-run-', or end with '-rev' or '-run', "
+    "because its versions are named after it",
+)
+ModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_SHORT_NAME_LENGTH,
+        pattern=NAME_PATTERN,
+        json_schema_extra=with_rules(MODEL_NAME_RULE),
+    ),
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN)]
 """The name of a foreign object, such as a Secret."""
 RevisionName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -37,7 +48,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-
 MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][-A-Za-z0-9_.:/]*$")]
 FeatureName = Annotated[str, Field(min_length=1, max_length=128)]
 SourceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-Format = Annotated[str, Field(min_length=1, max_length=30, pattern=NAME)]
+Format = Annotated[str, Field(min_length=1, max_length=30, pattern=NAME_PATTERN)]
 Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")]
 Digest = Annotated[str, Field(max_length=71, pattern=DIGEST)]
 Uri = Annotated[str, Field(max_length=1024, pattern=READABLE_URI)]
