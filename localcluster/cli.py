@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("action", choices=("stop", "start", "kill", "pause", "resume"))
     fault.add_argument("component", metavar="COMPONENT")
     fault.add_argument(
-        "--restart-clients", action="store_true", help="also restart the clients of the API server, for a quick recovery"
+        "--restart-clients",
+        action="store_true",
+        help="also restart the clients of the API server, for a quick recovery",
     )
     logs = command("logs", _logs, "print the log of a component")
     logs.add_argument("component", metavar="COMPONENT")
@@ -147,7 +149,9 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         for name in state.names():
             known = state.require(name)
-            print(f"{name}\tlocal\t{'healthy' if lifecycle.healthy(known) else 'not healthy'}\t{known.layout.kubeconfig}")
+            print(
+                f"{name}\tlocal\t{'healthy' if lifecycle.healthy(known) else 'not healthy'}\t{known.layout.kubeconfig}"
+            )
         for name in choose.kind_clusters():
             print(f"{name}\tkind\t\t{choose.kind_kubeconfig(name)}")
         return 0

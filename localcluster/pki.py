@@ -34,9 +34,7 @@ def certificates(state: State) -> list[Certificate]:
     )
     return [
         Certificate("apiserver", "ca", "kube-apiserver", san=api_san),
-        Certificate(
-            "kubelet-server", "ca", node, "system:nodes", f"DNS:{at.node_name},IP:{at.node_ip},IP:127.0.0.1"
-        ),
+        Certificate("kubelet-server", "ca", node, "system:nodes", f"DNS:{at.node_name},IP:{at.node_ip},IP:127.0.0.1"),
         Certificate("apiserver-kubelet-client", "ca", "kube-apiserver-kubelet-client", "system:masters"),
         Certificate("front-proxy-client", "front-proxy-ca", "front-proxy-client"),
         Certificate("admin", "ca", "admin", "system:masters"),

@@ -1,0 +1,75 @@
+"""The images of this project: what each is made of. `python -m localcluster.project` builds them (`make images`)."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from localcluster import images, wheels
+from localcluster.binaries import binary
+from localcluster.images import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = "registry.local"
+
+
+def perennial() -> Image:
+    """Operator, router and steps."""
+    wheel = wheels.of_project(ROOT, [ROOT / "operator", ROOT / "pyproject.toml"])
+    return _tagged(
+        Image(
+            "perennial",
+            ROOT / "Dockerfile",
+            requirements=wheels.pinned(ROOT / "requirements-image.lock"),
+            own_wheels=[wheel],
+        )
+    )
+
+
+def sklearn() -> Image:
+    """The reference model server."""
+    home = ROOT / "runtimes" / "sklearn"
+    requirements = wheels.pinned(home / "requirements.lock")
+    context = {"server.py": home / "server.py"}
+    return _tagged(Image("perennial-sklearn", home / "Dockerfile", context, requirements))
+
+
+def rain() -> Image:
+    """The rain example's training and clients, on top of the model server's image."""
+    home = ROOT / "examples" / "rain"
+    base = sklearn()
+    requirements = [r for r in wheels.pinned(home / "requirements.lock") if r not in base.requirements]
+    context = {name: home / name for name in ("training", "client", "data")}
+    return _tagged(Image("perennial-rain", home / "Dockerfile", context, requirements, base=base))
+
+
+def git_server() -> Image:
+    """Git over smart HTTP."""
+    home = ROOT / "examples" / "gitserver"
+    return _tagged(Image("perennial-gitserver", home / "Dockerfile", {"server.py": home / "server.py"}))
+
+
+def s3_server() -> Image:
+    """An S3 server that keeps its objects in a directory."""
+    home = ROOT / "examples" / "s3server"
+    return _tagged(Image("perennial-s3server", home / "Dockerfile", {"versitygw": binary("versitygw")}))
+
+
+def all_images() -> list[Image]:
+    """Every image that the demo needs, in the order of building."""
+    return [perennial(), sklearn(), rain(), git_server(), s3_server()]
+
+
+def _tagged(image: Image) -> Image:
+    """The image under a tag made of its content, so that a cluster never runs yesterday's code by the same name."""
+    return replace(image, tag=f"{REGISTRY}/{image.tag}:{images.content_key(image)}")
+
+
+def main() -> int:
+    """Build every image and print tag and archive."""
+    for image in all_images():
+        print(f"{image.tag}  {images.build(image)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
