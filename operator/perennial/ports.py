@@ -4,7 +4,7 @@ Must not import an adapter or a third-party client. All methods raise only error
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -108,3 +108,72 @@ class RouterReports(Protocol):
         self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
     ) -> list[RouterReport]:
         """Ask the given router pods (name, uid, ip) in parallel; a router that does not answer is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class GitRemote:
+    """A repository and what opens it. `secret` holds the keys of the Secret; it is never printed."""
+
+    url: str
+    secret: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class GitReference:
+    """What to follow in a repository."""
+
+    kind: Literal["branch", "tag", "semver", "name", "commit"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class GitFile:
+    """One entry of a tree below the asked path; `path` counts from the repository's root, `mode` as git writes it."""
+
+    path: str
+    blob: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class GitHistory:
+    """Trailers (key, value) of the commits after one commit, newest first; reached: False when that one is not in the
+    branch's history (it was rewritten): then these are the trailers of all of it, as far as it was read."""
+
+    trailers: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GitChange:
+    """A commit to be made: new contents by path (None removes the file) on top of `parent`."""
+
+    parent: str
+    files: Mapping[str, bytes | None]
+    message: str
+    author_name: str
+    author_email: str
+    time: datetime
+
+
+class GitRepository(Protocol):
+    """Repositories without a work tree. Unavailable when the other side does not answer, Stalled when it refuses."""
+
+    async def head(self, remote: GitRemote, ref: GitReference) -> str:
+        """The commit that the ref names now (one request). Stalled: RefNotFound, EmptyRepository."""
+
+    async def files(self, remote: GitRemote, commit: str, path: str) -> tuple[GitFile, ...]:
+        """All files of a commit below `path`, fetched when they are not here. Stalled PathNotFound."""
+
+    async def read(self, remote: GitRemote, commit: str, path: str, blobs: Sequence[str]) -> dict[str, bytes | None]:
+        """Contents of blobs that `files` named for the same commit and path; None for one above 1 MiB."""
+
+    async def history(self, remote: GitRemote, head: str, since: str) -> GitHistory:
+        """Trailers of the commits between `since` (exclusive) and `head`."""
+
+    async def commit(self, remote: GitRemote, path: str, change: GitChange) -> str:
+        """Make a commit locally (`path`: as given to `files` for the parent). The same change gives the same id."""
+
+    async def push(self, remote: GitRemote, path: str, branch: str, commit: str, parent: str) -> None:
+        """Move the branch from `parent` to `commit`. Conflict BranchMoved when it is not at `parent` any more."""
