@@ -46,6 +46,9 @@ format: setup ## format and fix what can be fixed
 	@$(VENV)/bin/ruff format $(wildcard $(SOURCES))
 	@$(VENV)/bin/ruff check --fix $(wildcard $(SOURCES))
 
+images: setup ## build every image of the project into the cache
+	@$(PYTHON) -m localcluster.project
+
 generate: setup ## CRDs, API reference and other generated files
 	@$(PYTHON) -m perennial.api.crdgen
 
