@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from localcluster.configs import PAUSE_IMAGE
@@ -47,7 +48,7 @@ def _layer(busybox_binary: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def write(path: Path, tags: list[str], layers: list[bytes], config: dict[str, object]) -> None:
+def write(path: Path, tags: list[str], layers: list[bytes], config: Mapping[str, object]) -> None:
     """Writes an image archive: manifest.json, the config with the digests of the uncompressed layers, the layers."""
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     image = {

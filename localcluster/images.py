@@ -27,8 +27,8 @@ BASE_OPTIONS = (
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
 )
-KEPT = 2
-"""How many archives of one tag are kept."""
+KEPT = 4
+"""How many archives of one repository (an image's name without its version) are kept: those used last."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def build(image: Image) -> Path:
     """The image's archive (docker-archive), from the cache or built now; bases are built first."""
     path = archive_path(image)
     if path.exists():
+        path.touch()  # used just now: pruned last
         return path
     wheel_directory = wheels.directory(image.requirements) if image.requirements else None
     docker = choose.docker_reachable()
@@ -91,7 +92,15 @@ def build(image: Image) -> Path:
 
 def archive_path(image: Image) -> Path:
     """Where the archive of this content is kept."""
-    return cache_root() / "images" / f"{re.sub('[^A-Za-z0-9.]+', '-', image.tag)}--{content_key(image)}.tar"
+    return (
+        cache_root() / "images" / f"{re.sub('[^A-Za-z0-9.]+', '-', _repository(image.tag))}--{content_key(image)}.tar"
+    )
+
+
+def _repository(tag: str) -> str:
+    """The name of an image without its version: `registry:5000/a/b:1` -> `registry:5000/a/b`."""
+    head, slash, last = tag.rpartition("/")
+    return head + slash + last.partition(":")[0]
 
 
 def load(cluster: choose.Cluster, *images: Image) -> None:
@@ -156,17 +165,27 @@ def _buildah(image: Image, context: Path, output: Path) -> None:
     arguments = dict(image.build_args)
     try:
         if image.base:
-            if not succeeds([*tool, "inspect", "--type", "image", image.base.tag]):
-                run([*tool, "pull", f"docker-archive:{archive_path(image.base)}"], timeout=600)
+            _pull_base(tool, image.base)
             arguments.setdefault("BASE", image.base.tag)
         arguments.setdefault("BASE", _debian_base(tool))
         options = ["--isolation", "chroot", "--network", "host", "--pull-never", "--tag", image.tag]
         run([*tool, "bud", *options, *_build_arguments(arguments), context], timeout=1800)
         run([*tool, "push", "--quiet", image.tag, f"docker-archive:{output}:{image.tag}"], timeout=600)
+        run([*tool, "rmi", image.tag])  # the archive is what is kept
     finally:
         run([*tool, "rm", "--all"])  # an interrupted build leaves its containers
         run([*tool, "rmi", "--prune"])
         host.unmount_below(_store())
+
+
+def _pull_base(tool: Sequence[str], base: Image) -> None:
+    """Puts an image of ours into buildah's store for others to build on, in place of its older versions."""
+    if succeeds([*tool, "inspect", "--type", "image", base.tag]):
+        return
+    listed = run([*tool, "images", "--format", "{{.Name}}:{{.Tag}}"]).split()
+    for old in [tag for tag in listed if _repository(tag) == _repository(base.tag)]:
+        run([*tool, "rmi", old])
+    run([*tool, "pull", "--quiet", f"docker-archive:{archive_path(base)}"], timeout=600)
 
 
 def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
@@ -211,8 +230,8 @@ def _debian_base(tool: Sequence[str]) -> str:
 
 
 def _prune(newest: Path) -> None:
-    """Removes all but the newest archives of the same tag."""
-    tag = newest.name.rpartition("--")[0]
-    archives = sorted(newest.parent.glob(f"{tag}--*.tar"), key=lambda p: p.stat().st_mtime, reverse=True)
+    """Removes all but the archives of the same repository that were used last."""
+    repository = newest.name.rpartition("--")[0]
+    archives = sorted(newest.parent.glob(f"{repository}--*.tar"), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in archives[KEPT:]:
         old.unlink(missing_ok=True)
