@@ -137,8 +137,10 @@ def classify(
     message = bounded(_sentence(found, spec, log_tail))
     if found.container == "fetch" and found.message.startswith(RANKS_MISSING):
         return Failure("RanksMissing", message, "Free", found)
-    if found.exit_code in PERMANENT and found.container != "evaluate-champion":
-        return Failure(PERMANENT[found.exit_code], message, "No", found)
+    if found.exit_code in PERMANENT:
+        # publish refuses what train wrote: an empty model or unusable metrics say nothing about the data.
+        reason = "PublishFailed" if found.container == "publish" else PERMANENT[found.exit_code]
+        return Failure(reason, message, "No", found)
     if found.reason == "OOMKilled" or found.exit_code == EXIT_OUT_OF_MEMORY:
         return Failure("OutOfMemory", message, "Counted", found)
     return Failure(f"{_title(found.container)}Failed", message, "Counted", found)
