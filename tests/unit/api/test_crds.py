@@ -114,6 +114,11 @@ def test_status_starts_unobserved_and_has_no_other_default():
         assert not [path for path, node in nodes(status, "") if path and "default" in node]
 
 
+def test_a_model_version_has_no_defaults_so_that_git_applies_what_training_made():
+    spec = root("ModelVersion")["properties"]["spec"]
+    assert not [path for path, node in nodes(spec, "spec") if "default" in node]
+
+
 def test_no_default_is_an_empty_list_or_an_empty_string():
     assert not offenders(lambda n: n.get("default") in ([], ""))
 

@@ -369,7 +369,7 @@ class RolloutStatus(Model):
     weight_verified_time: Timestamp | None = Field(default=None, description="Since when.")
     commit: Commit | None = Field(default=None, description="The Git commit that started it.")
     stable_replicas: Count | None = Field(default=None, description="Stable's replicas when it began.")
-    approved_step: Count | None = Field(default=None, description="The last step that a person approved.")
+    approved_step: Count | None = Field(default=None, description="Weight of the last step that a person approved.")
     short_time: Timestamp | None = Field(default=None, description="Since when the canary lacks available pods.")
     replacing: bool = Field(default=False, description="Whether the canary takes stable's place for lack of room.")
     reason: Reason | None = Field(default=None, description="Why it is withdrawn, in one word.")

@@ -1,4 +1,8 @@
-"""ModelVersion: an immutable record of one trained model, with records of its service beside the facts."""
+"""ModelVersion: an immutable record of one trained model, with records of its service beside the facts.
+
+Its spec has no defaults. The operator makes the object and Git applies it again; a default inside an atomic fact would
+make the two differ, and server-side apply would call that a conflict.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,7 +10,7 @@ from pydantic import Field
 
 from perennial.api.kinds import MODEL_VERSION
 from perennial.api.v1alpha1.base import ATOMIC_LIST, SET_LIST, Column, Model, Resource, Rule, list_map, with_rules
-from perennial.api.v1alpha1.common import ArtifactRef, BaseModelRef, Rejection, Request, Status
+from perennial.api.v1alpha1.common import ArtifactRef, BaseModelRef, Rejection, Status
 from perennial.api.v1alpha1.types import (
     MODEL_NAME_RULE,
     Commit,
@@ -71,6 +75,15 @@ class LineageDataset(Model):
     digest: Digest | None = Field(default=None, description="What was read.")
 
 
+class LineageRequest(Model):
+    """Why the run was asked for."""
+
+    id: Identifier = Field(description="Identifies the request.")
+    kind: Literal["Drift", "Schedule", "Manual"] | None = Field(default=None, description="What asked.")
+    policy: Name | None = Field(default=None, description="The DriftPolicy that asked.")
+    reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
+
+
 class Lineage(Model):
     """Where the version comes from."""
 
@@ -78,7 +91,7 @@ class Lineage(Model):
 
     training_job: Name | None = Field(default=None, description="The TrainingJob that made it.")
     run: Identifier | None = Field(default=None, description="The run of that TrainingJob.")
-    request: Request | None = Field(default=None, description="What asked for the run.")
+    request: LineageRequest | None = Field(default=None, description="What asked for the run.")
     commit: Commit | None = Field(default=None, description="The Git commit that the TrainingJob was applied from.")
     image: Image | None = Field(default=None, description="The training image, by digest.")
     datasets: Annotated[tuple[LineageDataset, ...], Field(max_length=16, json_schema_extra=ATOMIC_LIST)] = Field(
@@ -132,8 +145,8 @@ class Histogram(Model):
         description="Rows in each bin, or in each category and then in all others together (those with fewer than "
         "20 rows); rows without a value are not among them."
     )
-    null_count: Count = Field(default=0, description="Rows without a value.")
-    zero_count: Count = Field(default=0, description="Rows whose value is exactly 0.")
+    null_count: Count | None = Field(default=None, description="Rows without a value; none when unset.")
+    zero_count: Count | None = Field(default=None, description="Rows whose value is exactly 0; none when unset.")
     noise: PositiveDecimal | None = Field(
         default=None, description="Largest effect of one block of the reference against the others."
     )
