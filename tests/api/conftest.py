@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from localcluster.choose import ensure
+from localcluster.using import using
 from perennial.api.crdgen import ROOT
 from perennial.api.kinds import CRD, NAMESPACE
 from tests.api.server import APPLY, ApiServer, path_of
 
-CLUSTER = "test"
-
 
 @pytest.fixture(scope="session")
-def api_server() -> ApiServer:
+def api_server() -> Iterator[ApiServer]:
     """The API server of the cluster that all tests of this run share, with the CRDs of this tree established."""
-    server = ApiServer(ensure(CLUSTER).kubeconfig)
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        _establish(server, path)
-    return server
+    with using("test") as running:
+        server = ApiServer(Path(running.kubeconfig))
+        for path in sorted((ROOT / "crds").glob("*.yaml")):
+            _establish(server, path)
+        yield server
 
 
 def _establish(server: ApiServer, path: Path) -> None:
