@@ -121,16 +121,11 @@ def _build_image(arguments: argparse.Namespace) -> None:
 
 def _fault(arguments: argparse.Namespace) -> None:
     known = state.require(arguments.name)
-    components.fault(known, arguments.action, arguments.component)
-    name = components.resolve(known, arguments.component)
-    if arguments.action != "start":
-        return
-    if name == "kube-apiserver":
-        lifecycle.await_api(known)
-        if arguments.restart_clients:
-            components.restart_watchers(known)
-    if name == "kubelet" or arguments.restart_clients:
-        lifecycle.await_node(known)
+    if arguments.action == "start":
+        name = components.resolve(known, arguments.component)
+        lifecycle.start_component(known, name, restart_clients=arguments.restart_clients)
+    else:
+        components.fault(known, arguments.action, arguments.component)
 
 
 def _logs(arguments: argparse.Namespace) -> None:

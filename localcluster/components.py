@@ -201,16 +201,13 @@ def last_words(state: State, name: str) -> str:
 
 
 def fault(state: State, action: str, name: str) -> None:
-    """Stops (SIGTERM), kills (SIGKILL), pauses, resumes or starts one component."""
+    """Stops (SIGTERM), kills (SIGKILL), pauses or resumes one component."""
     name = resolve(state, name)
     process = running(state, name)
-    if action == "start":
-        start(state, name)
-        return
     if process is None:
         raise ClusterError(f"{name} of cluster {state.name!r} is not running; start it with `fault start {name}`")
     if action == "stop":
-        processes.terminate([process], grace=15.0)
+        stop(state, name)
     elif action == "kill":
         process.send(signal.SIGKILL)
         processes.wait_dead([process], 5.0)
@@ -218,9 +215,6 @@ def fault(state: State, action: str, name: str) -> None:
         process.send({"pause": signal.SIGSTOP, "resume": signal.SIGCONT}[action])
 
 
-def restart_watchers(state: State) -> None:
-    """Restarts the clients of the API server, which after a long outage of it would wait out their back-off."""
-    for name in WATCHERS:
-        if (process := running(state, name)) is not None:
-            processes.terminate([process], grace=10.0)
-            start(state, name)
+def stop(state: State, *names: str) -> None:
+    """Stops components that run."""
+    processes.terminate([process for name in names if (process := running(state, name))], grace=15.0)

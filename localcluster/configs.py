@@ -77,7 +77,7 @@ def kube_proxy(state: State) -> dict[str, Any]:
         "hostnameOverride": at.node_name,
         "oomScoreAdj": 0,
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-        "iptables": {"minSyncPeriod": "0s", "syncPeriod": "30s"},
+        "iptables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
     }
 
 

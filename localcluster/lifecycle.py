@@ -150,16 +150,55 @@ def await_api(known: State) -> None:
     _await(known, "the API server", 120, Api(known).answers, "kube-apiserver")
 
 
-def await_node(known: State) -> None:
-    """Waits until the node is Ready again after a start of its kubelet and offers its GPUs."""
-    if not known.node:
-        return
+STARTING = "starting"
+
+
+def start_kubelet(known: State) -> None:
+    """Starts the kubelet and, when the API server answers, waits until the node is registered anew with its GPUs.
+
+    The version in the node's status is overwritten first: the kubelet puts it right with its first report, which
+    comes after it has set unknown resources to zero. So what is advertised then stays.
+    """
     api, at = Api(known), known.addresses
-    lease = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{at.node_name}"
-    before = api.request("GET", lease)["spec"]["renewTime"]
-    _await(known, "the kubelet", 90, lambda: api.request("GET", lease)["spec"]["renewTime"] != before, "kubelet")
+    node = f"/api/v1/nodes/{at.node_name}"
+    reachable = api.answers(node)
+    if reachable and components.running(known, "kubelet") is None:
+        patch = [{"op": "replace", "path": "/status/nodeInfo/kubeletVersion", "value": STARTING}]
+        api.request("PATCH", f"{node}/status", patch, content="application/json-patch+json")
+    components.start(known, "kubelet")
+    if not reachable:
+        say("the API server does not answer; the node's GPUs are advertised when it is started")
+        return
+
+    def registered() -> bool:
+        return bool(api.request("GET", node)["status"]["nodeInfo"]["kubeletVersion"] != STARTING)
+
+    _await(known, "the kubelet", 90, registered, "kubelet")
     _await(known, "the node", 90, lambda: node_ready(api, at.node_name), "kubelet")
     advertise_gpus(known, api)
+
+
+def start_component(known: State, name: str, *, restart_clients: bool = False) -> None:
+    """Starts one component again after a fault and waits until it serves, where that can be seen.
+
+    The API server's clients back off while it is away, the kubelet longest; `restart_clients` saves that wait.
+    """
+    if name == "kubelet":
+        start_kubelet(known)
+        return
+    components.start(known, name)
+    if name != "kube-apiserver":
+        return
+    await_api(known)
+    if restart_clients:
+        components.stop(known, *components.WATCHERS)
+        for client in components.WATCHERS:
+            if client != "kubelet" and client in components.wanted(known):
+                components.start(known, client)
+        if known.node:
+            start_kubelet(known)
+    elif known.node and components.running(known, "kubelet"):
+        advertise_gpus(known, Api(known))
 
 
 def node_ready(api: Api, name: str) -> bool:
