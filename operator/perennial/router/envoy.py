@@ -1,8 +1,10 @@
-"""What Envoy reads, rendered from a Snapshot: the bootstrap, and the RDS, CDS and EDS files.
+"""What Envoy reads, rendered from a Snapshot: the bootstrap, and the RDS and CDS files.
 
 Pure functions: no I/O, no clock. Facts about Envoy behind the choices: file xDS has no ordering and knows a change only
 by a rename into a watched directory (`apply.py` does both); a changed listener would drain every connection, so the
 listener is static and everything that may change is in the route table. No runtime keys: what the files say is what is.
+Endpoints come from the agent over gRPC (`endpoints.py`), not from EDS files: Envoy takes one inotify instance for each
+EDS file, many nodes allow a user 128 in all, and Envoy aborts when there are no more.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from perennial.router.model import Deployment, Endpoint, Snapshot, effective_weights
+from perennial.router.model import Deployment, Snapshot, effective_weights
 
 JsonObject = dict[str, Any]
 
@@ -54,8 +56,8 @@ class Layout:
 
     @property
     def socket(self) -> str:
-        """The Unix socket of the access-log service."""
-        return f"{self.directory}/als.sock"
+        """The Unix socket on which the agent takes access logs and serves endpoints."""
+        return f"{self.directory}/agent.sock"
 
     @property
     def routes(self) -> str:
@@ -67,10 +69,6 @@ class Layout:
         """The CDS file."""
         return f"{self.directory}/cds/clusters.json"
 
-    def endpoints(self, cluster: str) -> str:
-        """A cluster's EDS file: Envoy refuses more than one assignment in the answer to a cluster's subscription."""
-        return f"{self.directory}/eds/{cluster}.json"
-
     @property
     def state(self) -> str:
         """The last Snapshot, for a restarted agent."""
@@ -81,7 +79,14 @@ def render_bootstrap(layout: Layout) -> JsonObject:
     """The bootstrap: admin on loopback, one static listener, everything else from files."""
     return {
         "admin": {"address": _socket_address("127.0.0.1", layout.admin_port)},
-        "dynamic_resources": {"cds_config": _from_file(layout.clusters)},
+        "dynamic_resources": {
+            "cds_config": _from_file(layout.clusters),
+            "ads_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "agent"}}],
+            },
+        },
         "stats_config": {
             "stats_matcher": {
                 "inclusion_list": {"patterns": [{"safe_regex": {"regex": pattern}} for pattern in _STATS]}
@@ -116,20 +121,11 @@ def render_routes(snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
     return _versioned([config])
 
 
-def render_clusters(clusters: Collection[str], layout: Layout) -> JsonObject:
-    """The CDS answer. A cluster's definition depends on its name only, so it never changes within a revision."""
-    return _versioned([_revision_cluster(name, layout) for name in sorted(clusters)])
-
-
-def render_endpoints(cluster: str, endpoints: Collection[Endpoint]) -> JsonObject:
-    """The EDS answer for one cluster; without endpoints it is empty, not absent."""
-    hosts = [{"endpoint": {"address": _socket_address(e.address, e.port)}} for e in sorted(endpoints)]
-    assignment = {
-        "@type": _TYPE + "envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": cluster,
-        "endpoints": [{"lb_endpoints": hosts}] if hosts else [],
-    }
-    return _versioned([assignment])
+def render_clusters(clusters: Collection[str]) -> JsonObject:
+    """The CDS answer. A cluster's definition depends on its name only, so it never changes within a revision: Envoy
+    would drop the counters of response codes with the old definition.
+    """
+    return _versioned([_revision_cluster(name) for name in sorted(clusters)])
 
 
 def _versioned(resources: list[JsonObject]) -> JsonObject:
@@ -210,13 +206,13 @@ def _answer(code: int, message: str) -> JsonObject:
     }
 
 
-def _revision_cluster(name: str, layout: Layout) -> JsonObject:
+def _revision_cluster(name: str) -> JsonObject:
     limits = {"max_connections": _MAX_CONCURRENT, "max_pending_requests": _MAX_CONCURRENT}
     return {
         "@type": _TYPE + "envoy.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": _from_file(layout.endpoints(name))},
+        "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "ads": {}}},
         "connect_timeout": "2s",
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

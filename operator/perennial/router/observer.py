@@ -20,7 +20,7 @@ from perennial.router.model import Deployment, Snapshot, WindowSpec, split_clust
 from perennial.router.parse import Unparsed, parse_request, parse_response
 
 METADATA = "perennial"
-_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 
 @dataclass(slots=True)
@@ -197,8 +197,8 @@ def _length(noted: Any, key: str) -> int | None:
     return int(text)
 
 
-async def serve(observer: Observer, socket: str) -> grpc.aio.Server:
-    """Starts the service on a Unix socket (an old socket file is replaced) and returns the running server."""
+def handlers(observer: Observer) -> grpc.GenericRpcHandler:
+    """The gRPC access-log service of this observer."""
 
     async def stream(messages: AsyncIterator[Any], _context: Any) -> Any:
         async for message in messages:
@@ -210,9 +210,4 @@ async def serve(observer: Observer, socket: str) -> grpc.aio.Server:
         request_deserializer=StreamAccessLogsMessage.FromString,
         response_serializer=StreamAccessLogsResponse.SerializeToString,
     )
-    service, method = _METHOD[1:].split("/")
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
-    server.add_insecure_port(f"unix:{socket}")
-    await server.start()
-    return server
+    return grpc.method_handlers_generic_handler(_SERVICE, {"StreamAccessLogs": handler})

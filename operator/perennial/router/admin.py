@@ -1,0 +1,55 @@
+"""Envoy's admin interface on loopback, as far as the agent needs it. Must not interpret what it reads."""
+
+import re
+from typing import Any
+
+import aiohttp
+import orjson
+
+_TIMEOUT = aiohttp.ClientTimeout(total=2)
+
+Stats = dict[str, int | str]
+
+
+class EnvoyAway(Exception):
+    """Envoy does not answer on its admin port; it is starting, restarting, or gone."""
+
+
+class EnvoyAdmin:
+    """Questions to one Envoy; every method raises EnvoyAway when there is no answer within 2 s."""
+
+    def __init__(self, port: int) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def stats(self, pattern: str) -> Stats:
+        """The counters, gauges and texts whose names match the regular expression."""
+        raw = await self._call("GET", "/stats", {"format": "json", "filter": pattern})
+        return {item["name"]: item["value"] for item in raw["stats"] if "name" in item}
+
+    async def started(self) -> tuple[str, float | None]:
+        """(the node id that Envoy was started with, epoch seconds when it ends in `@<epoch>`)."""
+        node = (await self._call("GET", "/server_info", {}))["node"]["id"]
+        stamp = re.fullmatch(r".*@(\d+(?:\.\d+)?)", node)
+        return node, float(stamp[1]) if stamp else None
+
+    async def post(self, path: str) -> None:
+        """An order, such as `/healthcheck/fail`."""
+        await self._call("POST", path, None)
+
+    async def _call(self, method: str, path: str, params: dict[str, str] | None) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+        try:
+            async with self._session.request(method, self._base + path, params=params) as response:
+                body = await response.read()
+                if response.status != 200:
+                    raise EnvoyAway(f"{path} answered {response.status}")
+                return None if params is None else orjson.loads(body)
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            raise EnvoyAway(f"{path}: {error!r}") from error

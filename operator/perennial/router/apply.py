@@ -1,0 +1,245 @@
+"""Brings a Snapshot into Envoy in an order that fails no request, and knows what Envoy really has.
+
+Up: endpoints and clusters first, then, when Envoy has them, the routes. Down: routes first, then, when Envoy has those
+and the last request is done, the cluster. File xDS has no ordering of its own: a route to a cluster that Envoy does not
+know yet answers 503. Level-triggered: a pass compares and acts, and is repeated until nothing is left to do; a newer
+snapshot interrupts every wait.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from perennial.router.admin import EnvoyAdmin, EnvoyAway
+from perennial.router.endpoints import EndpointService
+from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, render_clusters, render_routes
+from perennial.router.model import Snapshot, effective_weights, snapshot_from_json
+
+log = logging.getLogger(__name__)
+
+_ROUTES_VERSION = f"http.{STAT_PREFIX}.rds.{ROUTES}.version_text"
+_CLUSTERS_VERSION = "cluster_manager.cds.version_text"
+_WARMING = "cluster_manager.warming_clusters"
+_VERSIONS = "|".join("^" + name.replace(".", "\\.") + "$" for name in (_ROUTES_VERSION, _CLUSTERS_VERSION, _WARMING))
+_POLL_SECONDS = 0.005
+_PATIENCE_SECONDS = 2.0
+_RETRY_SECONDS = 0.25
+_DRAIN_SECONDS = 600.0
+"""A cluster whose last requests do not end is removed after this long all the same."""
+
+
+def write_file(path: str, content: Any) -> None:
+    """Writes JSON beside `path` and renames it: Envoy and a restarted agent never see half a file."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    temporary = f"{path}.new"
+    Path(temporary).write_bytes(orjson.dumps(content))
+    os.replace(temporary, path)
+
+
+def read_file(path: str) -> Any:
+    """The JSON of a file, None when there is none or it cannot be read."""
+    try:
+        return orjson.loads(Path(path).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+
+
+class Applier:
+    """The one writer of the xDS files. `before_removal` is awaited before clusters, and their statistics, vanish."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        admin: EnvoyAdmin,
+        endpoints: EndpointService,
+        before_removal: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._layout = layout
+        self._admin = admin
+        self._endpoints = endpoints
+        self._before_removal = before_removal
+        self._wanted: Snapshot | None = None
+        self._changed = asyncio.Event()
+        self._retiring: dict[str, float] = {}
+        clusters = read_file(layout.clusters) or {"resources": []}
+        self._installed = {resource["name"] for resource in clusters["resources"]}
+        # After a restart of the agent, Envoy has these already; it must not be taken for empty while it reconnects.
+        self._ready = frozenset(self._installed)
+        self._clusters_version = str(clusters.get("version_info", ""))
+        self._routes_version = str((read_file(layout.routes) or {}).get("version_info", ""))
+        self._rendered: Snapshot | None = None
+        self._recorded: Snapshot | None = None
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Makes this the wanted state; returns at once."""
+        if snapshot != self._wanted:
+            self._wanted = snapshot
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        while True:
+            settled = False
+            if self._wanted is not None:
+                self._changed.clear()
+                settled = await self._pass(self._wanted)
+            try:
+                await asyncio.wait_for(self._changed.wait(), None if settled else _RETRY_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def status(self) -> dict[str, dict[str, Any]]:
+        """Per deployment: trafficVersion, the weights in the route table, and whether Envoy itself reports that table
+        and it is what status.traffic asks for.
+        """
+        snapshot = self._rendered
+        if snapshot is None:
+            return {}
+        try:
+            current = (await self._admin.stats(_VERSIONS)).get(_ROUTES_VERSION) == self._routes_version
+        except EnvoyAway:
+            current = False
+        result = {}
+        for deployment in snapshot.deployments:
+            weights = effective_weights(deployment, self._ready)
+            as_wanted = weights == {share.revision: share.weight for share in deployment.traffic}
+            result[deployment.name] = {
+                "trafficVersion": deployment.traffic_version,
+                "weights": weights,
+                "confirmed": current and as_wanted,
+            }
+        return result
+
+    @property
+    def applied(self) -> bool:
+        """Whether some snapshot has been rendered since the start."""
+        return self._rendered is not None
+
+    async def _pass(self, snapshot: Snapshot) -> bool:
+        """One pass; True when nothing is left to do until the snapshot changes."""
+        wanted = snapshot.clusters()
+        for cluster in wanted:
+            self._retiring.pop(cluster, None)
+        self._publish(snapshot, emptied=False)
+        if not wanted <= self._installed:
+            self._install(self._installed | wanted)
+        ready, all_ready = await self._await_ready(snapshot, wanted)
+        self._write_routes(snapshot, ready)
+        if self._recorded is not snapshot:
+            write_file(self._layout.state, snapshot.to_json())
+            self._recorded = snapshot
+        confirmed = await self._await_version(_ROUTES_VERSION, lambda: self._routes_version)
+        if not confirmed:
+            return False
+        self._publish(snapshot, emptied=True)
+        return all_ready and await self._retire(wanted)
+
+    def _publish(self, snapshot: Snapshot, *, emptied: bool) -> None:
+        """Tells Envoy the endpoints. A cluster that lost its last one keeps it until no route needs it (`emptied`)."""
+        endpoints = {c: snapshot.endpoints.get(c, ()) for c in self._installed | snapshot.clusters()}
+        if not emptied:
+            endpoints = {c: now or self._endpoints.taken(c) for c, now in endpoints.items()}
+        self._endpoints.publish(endpoints)
+
+    def _install(self, clusters: set[str]) -> None:
+        rendered = render_clusters(clusters)
+        write_file(self._layout.clusters, rendered)
+        self._installed = clusters
+        self._clusters_version = rendered["version_info"]
+
+    def _write_routes(self, snapshot: Snapshot, ready: frozenset[str]) -> None:
+        rendered = render_routes(snapshot, ready)
+        self._ready, self._rendered = ready, snapshot
+        if rendered["version_info"] != self._routes_version:
+            write_file(self._layout.routes, rendered)
+            self._routes_version = rendered["version_info"]
+            for d in snapshot.deployments:
+                log.info("routes %s: %s %s", self._routes_version, d.name, effective_weights(d, ready))
+
+    async def _await_ready(self, snapshot: Snapshot, wanted: set[str]) -> tuple[frozenset[str], bool]:
+        """The clusters that may get weight, and whether that is all that have endpoints.
+
+        A cluster that is new in Envoy is waited for, but never in the way of the others: with a cluster missing after
+        the wait, the routes are written without it and the next pass looks again.
+        """
+        backed = {cluster for cluster in wanted if snapshot.endpoints.get(cluster)}
+        if backed <= self._ready:
+            return frozenset(backed), True
+        try:
+            await self._admin.stats(_WARMING)
+        except EnvoyAway:
+            # Nobody to wait for: a starting Envoy reads clusters before routes.
+            return frozenset(backed), not self._endpoints.connected()
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            self._endpoints.progress.clear()
+            if all(self._endpoints.taken(cluster) for cluster in backed) and await self._warm():
+                return frozenset(backed), True
+            if self._changed.is_set() or time.monotonic() > deadline:
+                break
+            try:
+                await asyncio.wait_for(self._endpoints.progress.wait(), _POLL_SECONDS)
+            except TimeoutError:
+                continue
+        known = self._ready & backed
+        return frozenset(
+            known | {c for c in backed if self._endpoints.taken(c)} if await self._warm() else known
+        ), False
+
+    async def _warm(self) -> bool:
+        try:
+            stats = await self._admin.stats(_VERSIONS)
+        except EnvoyAway:
+            return False
+        return stats.get(_CLUSTERS_VERSION) == self._clusters_version and stats.get(_WARMING) == 0
+
+    async def _await_version(self, name: str, wanted: Callable[[], str]) -> bool:
+        """Whether Envoy reports the wanted version before it is time to look at something newer."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self._changed.is_set() and time.monotonic() < deadline:
+            try:
+                if (await self._admin.stats(_VERSIONS)).get(name) == wanted():
+                    return True
+            except EnvoyAway:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        return False
+
+    async def _retire(self, wanted: set[str]) -> bool:
+        """Removes clusters that no route needs once their last request is done; True when none is left."""
+        unneeded = self._installed - wanted
+        now = time.monotonic()
+        gone = set()
+        for cluster in unneeded:
+            since = self._retiring.setdefault(cluster, now)
+            if now - since > _DRAIN_SECONDS or await self._idle(cluster):
+                gone.add(cluster)
+        if gone:
+            await self._before_removal()
+            for cluster in gone:
+                del self._retiring[cluster]
+            self._install(self._installed - gone)
+        return not unneeded - gone
+
+    async def _idle(self, cluster: str) -> bool:
+        try:
+            stats = await self._admin.stats(f"^cluster\\.{cluster}\\.upstream_rq_active$")
+        except EnvoyAway:
+            return False
+        return stats.get(f"cluster.{cluster}.upstream_rq_active", 0) == 0
+
+
+def last_snapshot(layout: Layout) -> Snapshot | None:
+    """What an earlier agent of this pod applied last, None when there is nothing or it is of an older shape."""
+    raw = read_file(layout.state)
+    try:
+        return None if raw is None else snapshot_from_json(raw)
+    except (KeyError, TypeError) as error:
+        log.warning("the recorded state cannot be read and is left aside: %r", error)
+        return None
