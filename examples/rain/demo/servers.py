@@ -1,0 +1,127 @@
+"""The Git server and the S3 server of the demo, as manifests: real servers in the cluster, each with one directory.
+
+The directories are emptyDirs, or paths of the node (`keep`) when the data must outlive the cluster.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+USER, PASSWORD = "perennial", "rain-demo"  # a throw-away server inside the demo's namespace
+ACCESS_KEY, SECRET_KEY = "raindemo", "raindemo-secret"
+S3_ADDRESS = "http://s3:7070"
+GIT_ADDRESS = "http://git/rain.git"
+
+
+def secrets() -> list[dict[str, Any]]:
+    """Credentials for the Git repository and the artifact store."""
+    return [
+        _secret("rain-git", {"username": USER, "password": PASSWORD}),
+        _secret(
+            "rain-store",
+            {
+                "AWS_ENDPOINT_URL": S3_ADDRESS,
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            },
+        ),
+    ]
+
+
+def servers(tags: Mapping[str, str], keep: str | None = None) -> list[dict[str, Any]]:
+    """Deployments and Services of both servers; `keep` is a directory of the node for their data."""
+    git = _server(
+        "git",
+        tags["git"],
+        8080,
+        80,
+        args=[
+            "--root",
+            "/data",
+            "--port",
+            "8080",
+            "--create",
+            "rain",
+            "--user",
+            USER,
+            "--password-file",
+            "/secret/password",
+        ],
+        secret="rain-git",
+        keep=keep,
+    )
+    s3 = _server(
+        "s3",
+        tags["s3"],
+        7070,
+        7070,
+        env={"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
+        folders=("meta", "objects"),
+        keep=keep,
+    )
+    return [*git, *s3]
+
+
+def _secret(name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(values)}
+
+
+def _server(
+    name: str, image: str, target: int, port: int, *, keep: str | None, args: list[str] | None = None,
+    env: Mapping[str, str] | None = None, folders: tuple[str, ...] = (), secret: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    labels = {"app": name}
+    safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    volume: dict[str, Any] = {"emptyDir": {}}
+    if keep:
+        volume = {"hostPath": {"path": f"{keep}/{name}", "type": "Directory"}}
+    volumes = [{"name": "data", **volume}]
+    if secret:
+        mounts.append({"name": "secret", "mountPath": "/secret"})
+        volumes.append({"name": "secret", "secret": {"secretName": secret}})
+    container = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "HOME", "value": "/tmp"}, *({"name": k, "value": v} for k, v in (env or {}).items())],
+        "ports": [{"containerPort": target}],
+        "readinessProbe": {"tcpSocket": {"port": target}, "periodSeconds": 1},
+        "securityContext": safe,
+        "volumeMounts": mounts,
+    }
+    if args:
+        container["args"] = args
+    pod = {
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if folders:
+        made = {"name": "folders", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": safe}
+        command = ["mkdir", "-p", *(f"/data/{folder}" for folder in folders)]
+        pod["initContainers"] = [{**made, "command": command, "volumeMounts": mounts}]
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": port, "targetPort": target}]},
+        },
+    ]

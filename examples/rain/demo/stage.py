@@ -1,0 +1,242 @@
+"""The demo's hands: a cluster with the operator installed, and waiting with progress.
+
+Knows kubectl and the cluster driver; must not know the plot (`play.py`).
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any, TypeVar
+
+import yaml
+from localcluster import project
+from localcluster.using import Running
+from perennial.api import kinds
+from perennial.ports import ObjectStore
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = ROOT / "build" / "demo"
+SYSTEM = "perennial-system"
+PROGRESS_SECONDS = 10.0
+FoundT = TypeVar("FoundT")
+
+
+class DemoError(Exception):
+    """A step did not hold; the message says which and what was seen instead."""
+
+
+@dataclass
+class Timeline:
+    """What happened, in order, printed as it goes."""
+
+    started: float = field(default_factory=time.time)
+    entries: list[tuple[float, str]] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        """One thing that happened."""
+        now = time.time()
+        self.entries.append((now, text))
+        print(f"[{now - self.started:6.1f} s] {text}", flush=True)
+
+    def wait(self, text: str) -> None:
+        """A progress line; not part of the story."""
+        print(f"[{time.time() - self.started:6.1f} s]   ... {text}", flush=True)
+
+
+@dataclass
+class Stage:
+    """A cluster to play on."""
+
+    cluster: Running
+    store: ObjectStore
+    timeline: Timeline
+    namespace: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """kubectl against this cluster; ClusterError with its words when it fails."""
+        return self.cluster.kubectl(*arguments, stdin=text)
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Apply manifests into the demo's namespace."""
+        text = yaml.safe_dump_all([dict(o) for o in objects])
+        self.kubectl("-n", self.namespace, "apply", "--server-side", "-f", "-", text=text)
+
+    async def wait(
+        self, what: str, look: Callable[[], Awaitable[FoundT | None]], limit: float, every: float = 0.5
+    ) -> FoundT:
+        """Look until something is found; progress lines while waiting; DemoError after `limit` seconds."""
+        end = time.time() + limit
+        told = time.time()
+        while True:
+            found = await look()
+            if found is not None and found is not False:
+                return found
+            if time.time() > end:
+                raise DemoError(f"waited {limit:.0f} s for {what} in vain; {await self.trouble()}")
+            if time.time() - told > PROGRESS_SECONDS:
+                told = time.time()
+                self.timeline.wait(f"waiting for {what}")
+            await asyncio.sleep(every)
+
+    async def trouble(self) -> str:
+        """What the objects of the namespace say is wrong, in their own words."""
+        said = []
+        for kind in kinds.OUR_KINDS:
+            for obj in await self.store.list(kind, self.namespace):
+                for condition in obj.get("status", {}).get("conditions", ()):
+                    if (condition["type"], condition["status"]) in (("Stalled", "True"), ("Ready", "False")):
+                        said.append(f"{kind.kind} {obj['metadata']['name']}: {condition.get('message', '')}")
+        return "; ".join(said) or "no object says that anything is wrong"
+
+    async def job(
+        self,
+        name: str,
+        image: str,
+        command: Sequence[str],
+        *,
+        env: Sequence[Mapping[str, Any]] = (),
+        files: Mapping[str, str] | None = None,
+        account: str = "default",
+    ) -> None:
+        """Start a Job of one pod, with small files mounted at /files."""  # fmt: skip
+        self.apply(*job_manifests(name, image, command, env, files or {}, account))
+
+    async def job_log(self, name: str) -> str:
+        """The log of a Job's pod so far; empty while there is none."""
+        pods = await self.store.list(kinds.POD, self.namespace, labels=f"job-name={name}")
+        if not pods:
+            return ""
+        return await self.store.log(self.namespace, pods[0]["metadata"]["name"], "main", limit_bytes=8 << 20) or ""
+
+    async def job_done(self, name: str) -> bool | None:
+        """True when the Job succeeded, None while it runs; DemoError with its log when it failed."""
+        job = await self.store.get(kinds.JOB, self.namespace, name)
+        for condition in (job or {}).get("status", {}).get("conditions", ()):
+            if condition["status"] != "True":
+                continue
+            if condition["type"] == "Complete":
+                return True
+            if condition["type"] == "Failed":
+                log = (await self.job_log(name)).strip().splitlines()[-5:]
+                raise DemoError(f"Job {name} failed: {' | '.join(log)}")
+        return None
+
+
+def job_manifests(
+    name: str,
+    image: str,
+    command: Sequence[str],
+    env: Sequence[Mapping[str, Any]],
+    files: Mapping[str, str],
+    account: str,
+) -> list[dict[str, Any]]:
+    """A ConfigMap with the files and a Job that meets the restricted Pod Security level."""
+    pod = {
+        "serviceAccountName": account,
+        "restartPolicy": "Never",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "main",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": list(command),
+                "env": [{"name": "HOME", "value": "/tmp"}, *env],
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "volumeMounts": [{"name": "files", "mountPath": "/files"}],
+            }
+        ],
+        "volumes": [{"name": "files", "configMap": {"name": name}}],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": dict(files)},
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name},
+            "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+        },
+    ]
+
+
+def build_images(cluster: Running, timeline: Timeline) -> dict[str, str]:
+    """Build and load every image; tags by short name. A cluster that the driver did not make pulls them itself."""
+    named = os.environ.get("PERENNIAL_IMAGES")
+    if named:  # name=tag,... for clusters whose registry was filled by hand
+        return dict(pair.split("=", 1) for pair in named.split(","))
+    tags = {}
+    parts = {
+        "perennial": project.perennial,
+        "sklearn": project.sklearn,
+        "rain": project.rain,
+        "git": project.git_server,
+        "s3": project.s3_server,
+    }
+    for name, describe in parts.items():
+        timeline.wait(f"image {name}: building when it is new, loading when the cluster lacks it")
+        image = describe()
+        cluster.load(image)
+        tags[name] = image.tag
+    return tags
+
+
+def install(stage: Stage) -> None:
+    """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for the demo's Git server."""
+    folder = BUILD / "install"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"image": stage.tags["perennial"], "git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags)}
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../../../manifests"],
+        "images": [_image("perennial", stage.tags["perennial"])],
+        "patches": [
+            {
+                "target": {"kind": "Deployment", "name": "perennial-operator"},
+                "patch": json.dumps(
+                    [
+                        {
+                            "op": "replace",
+                            "path": "/spec/template/spec/containers/0/env/3/value",
+                            "value": stage.tags["perennial"],
+                        }
+                    ]
+                ),
+            },
+            {
+                "target": {"kind": "ConfigMap", "name": "perennial-config"},
+                "patch": json.dumps([{"op": "replace", "path": "/data/config.yaml", "value": yaml.safe_dump(config)}]),
+            },
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    stage.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(folder))
+
+
+def runtimes(tags: Mapping[str, str]) -> dict[str, Any]:
+    """The operator's runtime table with this build's model server."""
+    return {"sklearn": {"formats": ["sklearn"], "image": tags["sklearn"], "port": 8080}}
+
+
+def _image(name: str, tag: str) -> dict[str, str]:
+    repository, _, version = tag.rpartition(":")
+    return {"name": name, "newName": repository, "newTag": version}
+
+
+def repository_files(tags: Mapping[str, str], window: int, gpus: bool) -> dict[str, str]:
+    """The example's manifests with this cluster's images, window and GPUs filled in."""
+    limits = '{memory: 1Gi, nvidia.com/gpu: "1"}' if gpus else "{memory: 1Gi}"
+    values = {"RAIN_IMAGE": tags["rain"], "WINDOW": str(window), "TRAIN_LIMITS": limits}
+    folder = ROOT / "examples" / "rain" / "repository"
+    return {p.name: Template(p.read_text()).substitute(values) for p in sorted(folder.glob("*.yaml"))}
