@@ -54,6 +54,12 @@ def s3_server() -> Image:
     return _tagged(Image("perennial-s3server", home / "Dockerfile", {"versitygw": binary("versitygw")}))
 
 
+def trivial() -> Image:
+    """A model that is trained and served in no time, for tests and benchmarks."""
+    home = ROOT / "tests" / "support" / "trivial"
+    return _tagged(Image("perennial-trivial", home / "Dockerfile", {"trivial.py": home / "trivial.py"}))
+
+
 def all_images() -> list[Image]:
     """Every image that the demo needs, in the order of building."""
     return [perennial(), sklearn(), rain(), git_server(), s3_server()]
