@@ -211,7 +211,8 @@ def ending(active: JsonMapping, world: World, now: datetime, max_wait: int) -> E
         return _after_training(active, world, now)
     done = conditions.find((world.job.get("status") or {}).get("conditions") or (), "Succeeded")
     if done is None or done.get("status") != "False":
-        return None
+        late = now >= parse_time(active["startedTime"]) + timedelta(seconds=max_wait)
+        return Ended("Expired", f"TrainingJob {name} did not end within {max_wait} s") if late else None
     reason = str(done.get("reason", ""))
     outcome = reason if reason in ("GateFailed", "Superseded") else "TrainingFailed"
     return Ended(outcome, str(done.get("message") or f"TrainingJob {name} ended as {reason}"))

@@ -57,7 +57,7 @@ class World:
     siblings: tuple[JsonMapping, ...] = ()
     deployment: JsonMapping | None = None
     champion: Champion | None = None
-    book: Book = Book()
+    book: Book = field(default_factory=Book)
     pull: Pull | None = None
     reading: Reading | None = None
     template: JsonMapping | None = None

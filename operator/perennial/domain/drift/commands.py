@@ -1,0 +1,59 @@
+"""What people may tell a policy: accept-data. A command is bound to a window and carried out once."""
+
+import json
+from dataclasses import dataclass, replace
+
+from perennial.api.names import ANNOTATION_COMMAND
+from perennial.domain.decision import EventNote
+from perennial.domain.drift.examine import instant
+from perennial.domain.drift.standing import Standing
+from perennial.domain.drift.world import JsonMapping
+from perennial.domain.times import parse_time
+
+KEPT_COMMANDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """The standing after a command, and the event that records who gave it."""
+
+    standing: Standing
+    event: EventNote
+
+
+def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
+    """The effect of the command in the policy's annotation; None when there is none or it was carried out before."""
+    raw = (policy["metadata"].get("annotations") or {}).get(ANNOTATION_COMMAND)
+    try:
+        command = json.loads(raw) if raw else None
+    except ValueError:
+        command = None
+    if not isinstance(command, dict) or not command.get("id"):
+        return None
+    identity = str(command["id"])
+    if identity in standing.commands:
+        return None
+    done = replace(standing, commands=(*standing.commands, identity)[-KEPT_COMMANDS:])
+    who, window = str(command.get("by") or "somebody"), str(command.get("revision") or "")
+    refusal = _refusal(str(command.get("verb")), window, standing)
+    if refusal:
+        return Obeyed(
+            done, EventNote("CommandRefused", f"The command of {who} was not carried out: {refusal}.", "Warning")
+        )
+    words = f"{who} accepted the data of the window that ended at {window} as it is; it holds retraining no longer."
+    return Obeyed(replace(done, data_accepted=True), EventNote("DataAccepted", words))
+
+
+def _refusal(verb: str, window: str, standing: Standing) -> str:
+    """Why the command cannot be carried out; "" when it can."""
+    if verb != "accept-data":
+        return f"a DriftPolicy knows only accept-data, not {verb}"
+    if standing.broken_windows == 0:
+        return "no data is held back"
+    try:
+        asked = parse_time(window).timestamp()
+    except ValueError:
+        return f"{window!r} is no window's end"
+    if standing.window_end is None or asked > standing.window_end:
+        return f"no window ended at {window}; the last one ended at {instant(standing.window_end or 0)}"
+    return ""
