@@ -12,6 +12,7 @@
 import difflib
 import itertools
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -98,7 +99,8 @@ class World:
             if not dues:
                 self.clock.advance(max(0.0, end - self.clock.monotonic()))
                 return ran
-            self.clock.advance(max(0.0, min(dues) - self.clock.monotonic()))
+            ahead = min(dues) - self.clock.monotonic()
+            self.clock.advance(max(1, math.ceil(ahead * 1e6)) / 1e6)  # datetimes count microseconds: never fall short
             ran += await self.settle(max_passes=max_passes)
             if ran > max_passes:
                 raise Restless(f"no rest after {max_passes} passes; the last ones: {self.passes[-6:]}")
@@ -147,7 +149,8 @@ class World:
         return list(self.store.created)
 
     def _start(self, maker: Make | Reconciler) -> None:
-        reconciler = maker if hasattr(maker, "reconcile") else maker(self)  # type: ignore[operator]
+        is_made = hasattr(maker, "reconcile") and not isinstance(maker, type)
+        reconciler = maker if is_made else maker(self)  # type: ignore[operator]
         backoff = Backoff(uniform=lambda low, high: high)
         self._loop.add(
             Controller(reconciler, self.store, self.cache, self.clock, now=self.clock.monotonic, backoff=backoff)

@@ -100,6 +100,7 @@ class Controller:
                 outcome = await self.reconciler.reconcile(key)
         except Exception as error:
             result = await self._failed(key, error)
+            self.queue.drop_soft(key)  # its own writes must not lead past the back-off
         else:
             result = self._ended(key, outcome)
         finally:
@@ -118,7 +119,6 @@ class Controller:
 
     async def _failed(self, key: Key, error: Exception) -> str:
         where = f"{self.kind.kind} {key.namespace}/{key.name}"
-        self.queue.drop_soft(key)
         if isinstance(error, Waiting):
             self.queue.forget(key)
             self.queue.add_after(key, error.retry_after)
