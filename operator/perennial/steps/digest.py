@@ -5,10 +5,13 @@ sizeBytes}]} and the same as termination message when it fits, else its record d
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from perennial.domain.conditions import MAX_MESSAGE_BYTES
 from perennial.domain.training.record import record_line
+from perennial.steps.digests import local_tree
+from perennial.steps.errors import DataProblem
 from perennial.steps.locations import CLAIMS_ROOT, locate
 from perennial.steps.output import Output
 from perennial.steps.store import remote_tree, resolve
@@ -21,6 +24,18 @@ def digest_uri(
     place = resolve(locate(uri, environ, claims), moving=moving)
     tree = remote_tree(place)
     return {"uri": place.uri, "digest": tree.digest, "sizeBytes": tree.size}
+
+
+def digest_of(place: str, environ: Mapping[str, str]) -> tuple[str, int]:
+    """(digest, bytes) of a local path or a URI, for people who want to pin data; StepError when it cannot be read."""
+    if "://" in place:
+        read = digest_uri(place, environ)
+        return str(read["digest"]), int(read["sizeBytes"])
+    path = Path(place)
+    if not path.exists():
+        raise DataProblem(f"there is nothing at {place}")
+    tree = local_tree(path)
+    return tree.digest, tree.size
 
 
 def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) -> None:

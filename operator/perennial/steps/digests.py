@@ -32,7 +32,7 @@ class Tree:
 
     @property
     def digest(self) -> str:
-        """Of a file: sha256 of its bytes. Of a tree: sha256 of its `<sha256>  <path>\\n` lines, sorted by path bytes."""
+        """Of a file: sha256 of its bytes; of a tree: see `tree_digest`."""
         if self.single:
             return f"sha256:{self.files[0].sha256}"
         return tree_digest((file.path, file.sha256) for file in self.files)
@@ -44,7 +44,7 @@ class Tree:
 
 
 def tree_digest(entries: Iterable[tuple[str, str]]) -> str:
-    """The digest of (path, sha256 hex) pairs; the same text that `sha256sum` prints, sorted."""
+    """sha256 of the lines `<sha256>  <path>\\n`, sorted by the path's bytes, of (path, sha256 hex) pairs."""
     lines = sorted((path.encode(), sha256) for path, sha256 in entries)
     listing = b"".join(sha256.encode() + b"  " + path + b"\n" for path, sha256 in lines)
     return "sha256:" + hashlib.sha256(listing).hexdigest()

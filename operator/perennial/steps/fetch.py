@@ -1,6 +1,7 @@
 """Step fetch: bring data and models into the pod, verify them, and say what was resolved.
 
-Input (JSON): items [{name, uri, digest?, path, moving?, optional?, kind?}], writes {path: text}, directories [path],
+Input (JSON): items [{name, uri, digest?, path, moving?, optional?, kind?}], writes {path: text}, clear [path] (emptied
+first), directories [path],
 resolution (path of a JSON file for step publish, optional), barrier {nodes, rank?, address, port, seconds} (optional),
 claims (root of mounted claims). kind "dataset" items are reported; a failed `optional` item is noted beside its path
 (`<path>.failed`) and does not fail the step.
@@ -16,11 +17,13 @@ from perennial.steps.barrier import meet
 from perennial.steps.errors import StepError
 from perennial.steps.locations import CLAIMS_ROOT, locate
 from perennial.steps.output import Output
-from perennial.steps.store import download, resolve, verify
+from perennial.steps.store import download, empty, resolve, verify
 
 
 def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) -> None:
     """Fetch everything, then meet the other ranks. StepError says what was wrong."""
+    for folder in given.get("clear") or ():
+        empty(Path(folder))
     for folder in given.get("directories") or ():
         Path(folder).mkdir(parents=True, exist_ok=True)
     for path, text in (given.get("writes") or {}).items():

@@ -119,7 +119,7 @@ def _listed(place: Location) -> list[Entry]:
 def download(place: Location, target: Path) -> Tree:
     """Bring everything at the place into the folder `target` (emptied first); its Tree, computed from what arrived."""
     found, single = entries(place)
-    _empty(target)
+    empty(target)
     with named_errors(f"downloading {place.uri}"):
         _each(found, lambda entry: _download_one(place, entry, target / entry.relative))
     if single:
@@ -127,7 +127,7 @@ def download(place: Location, target: Path) -> Tree:
     return local_tree(target, [entry.relative for entry in found])
 
 
-def _empty(target: Path) -> None:
+def empty(target: Path) -> None:
     """A restarted container may find a half-filled folder."""
     target.mkdir(parents=True, exist_ok=True)
     for child in target.iterdir():
