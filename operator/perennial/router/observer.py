@@ -143,8 +143,8 @@ class _Target:
         if self._counts is None or not 200 <= code < 300 or METADATA not in common.metadata.filter_metadata:
             return
         noted = common.metadata.filter_metadata[METADATA].fields
-        if "n" in noted:
-            return
+        if "n" in noted or ("g" in noted and not noted["r"].string_value):
+            return  # not to be binned; or a gRPC call that failed, which HTTP calls 200
         started = common.start_time
         self._observe(self._counts, noted, started.seconds + started.nanos * 1e-9 + seconds, now)
 
