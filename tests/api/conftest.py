@@ -32,7 +32,7 @@ def _establish(server: ApiServer, path: Path) -> None:
     )
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        conditions = server.request("GET", path_of(CRD, "", name)).get("status", {}).get("conditions", ())
+        conditions = server.request("GET", path_of(CRD, "", name)).get("status", {}).get("conditions") or ()
         if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return
         time.sleep(0.1)
