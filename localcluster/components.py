@@ -87,6 +87,7 @@ def _controller_manager(state: State) -> list[str]:
         "--kube-api-qps=200",
         "--kube-api-burst=400",
         "--node-monitor-grace-period=20s",
+        f"--flex-volume-plugin-dir={state.layout.kubelet}/volume-plugins",
     ]
 
 

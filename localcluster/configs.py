@@ -113,6 +113,9 @@ default_runtime_name = "runc"
 [{cri}.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 
+[{cri}.containerd.runtimes.runc.options]
+Root = "{layout.containerd}/runc"
+
 [{cri}.cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{layout.cni}"

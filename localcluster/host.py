@@ -1,7 +1,9 @@
 """What a cluster puts on the host outside its directory: network namespace, veth pair, cgroups, mounts; made and
 removed here. Removing what is not there is not an error, so that it works after any interruption."""
 
+import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -123,16 +125,54 @@ def unmount_below(directory: Path) -> None:
     raise ClusterError(f"{len(points)} mounts below {directory} cannot be removed; `umount --lazy` them by hand")
 
 
-def raise_inotify_limit(memory: Path) -> None:
-    """Lifts the host's limit of inotify instances if it is too low for a kubelet, and notes the old value."""
+POD_LOG_LINKS = Path("/var/log/containers")
+CNI_RESULTS = Path("/var/lib/cni/results")
+NAMED_NETWORKS = Path("/run/netns")
+FIXED = (
+    Path("/var/lib/kubelet"), POD_LOG_LINKS, Path("/var/lib/cni"), Path("/usr/libexec/kubernetes"),
+    Path("/run/containerd"),
+)  # fmt: skip
+"""Directories that the components make whatever they are told."""
+
+
+def note_before(memory: Path) -> None:
+    """Notes how the host was before the first cluster, and lifts its limit of inotify instances if it is too low for a
+    kubelet. Later calls, with a cluster already there, change nothing."""
+    if memory.exists():
+        return
     old = int(INOTIFY.read_text())
+    absent = [str(path) for path in FIXED if not path.exists()]
+    temporary = memory.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"inotify": old, "absent": absent, "netns": NAMED_NETWORKS.is_mount()}))
+    os.replace(temporary, memory)
     if old < INOTIFY_NEEDED:
-        memory.write_text(str(old))
         INOTIFY.write_text(str(INOTIFY_NEEDED))
 
 
-def restore_inotify_limit(memory: Path) -> None:
-    """Sets the limit back to what was noted, if anything was."""
-    if memory.exists():
-        INOTIFY.write_text(memory.read_text())
-        memory.unlink()
+def restore_before(memory: Path) -> None:
+    """Brings the host back to what was noted; called when the last cluster is gone."""
+    if not memory.exists():
+        return
+    noted = json.loads(memory.read_text())
+    INOTIFY.write_text(str(noted["inotify"]))
+    for path in noted["absent"]:
+        shutil.rmtree(path, ignore_errors=True)
+    if not noted["netns"] and NAMED_NETWORKS.is_mount() and not any(NAMED_NETWORKS.iterdir()):
+        run(["umount", NAMED_NETWORKS])
+    memory.unlink()
+
+
+def remove_pod_log_links(pod_logs: Path) -> None:
+    """Removes the links to pod logs that the kubelet put into a fixed directory."""
+    for link in POD_LOG_LINKS.iterdir() if POD_LOG_LINKS.is_dir() else ():
+        if link.is_symlink() and os.readlink(link).startswith(f"{pod_logs}/"):
+            link.unlink(missing_ok=True)
+
+
+def remove_cni_results(at: Addresses) -> None:
+    """Removes what the CNI library noted about this cluster's pods in a fixed directory."""
+    prefix, suffix = f"{at.node_name}-", "-eth0"
+    for result in CNI_RESULTS.glob(f"{prefix}*{suffix}"):
+        sandbox = result.name.removeprefix(prefix).removesuffix(suffix)
+        result.unlink(missing_ok=True)
+        (CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)

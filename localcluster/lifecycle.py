@@ -17,8 +17,6 @@ from localcluster.errors import ClusterError
 from localcluster.shell import say
 from localcluster.state import State
 
-KUBELET_FIXED = Path("/var/lib/kubelet")
-POD_LOG_LINKS = Path("/var/log/containers")
 VOLUMES = 20
 """Ready-made PersistentVolumes: there is no provisioner."""
 
@@ -47,12 +45,14 @@ def up(name: str, *, gpus: int = 2, fake_nodes: int = 0, node: bool = True) -> S
         try:
             new = state.create(name, gpus=gpus, fake_nodes=fake_nodes, node=node)
             _make(new)
-        except BaseException:
+        except BaseException as error:
             _ignore_signals()
             say(f"cleaning up cluster {name!r}")
             if (half := state.load(name)) is not None:
-                _keep_logs(half)
+                if isinstance(error, ClusterError):
+                    _keep_logs(half)
                 _remove(half)
+            state.forget_lock(f"cluster-{name}")
             raise
     return new
 
@@ -61,10 +61,10 @@ def down(name: str) -> bool:
     """Removes a cluster and everything it made; False if there is none of this name."""
     with state.lock(f"cluster-{name}"):
         known = state.load(name)
-        if known is None:
-            return False
-        _remove(known)
-    return True
+        if known is not None:
+            _remove(known)
+        state.forget_lock(f"cluster-{name}")
+    return known is not None
 
 
 def healthy(known: State) -> bool:
@@ -82,23 +82,23 @@ def _make(new: State) -> None:
     pki.create(new)
     for path, text in configs.files(new).items():
         (layout.config / path).write_text(text)
-    _note_host(new)
+    host.note_before(state.ROOT / ".host")
     host.create_network(new.addresses)
     host.create_cgroups(new.addresses)
-    _start(new, "etcd")
+    components.start(new, "etcd")
     if new.node:
-        _start(new, "containerd")
-    _start(new, "kube-apiserver")
+        components.start(new, "containerd")
+    components.start(new, "kube-apiserver")
     api = Api(new)
     _await(new, "the API server", 120, api.answers, "kube-apiserver", "etcd")
     for path, body in configs.coredns_rbac():
         _await(new, "the API server's roles", 30, lambda p=path, b=body: _created(api, p, b))  # type: ignore[misc]
     for name in ("kube-controller-manager", "kube-scheduler"):
-        _start(new, name)
+        components.start(new, name)
     if new.node:
         _start_node(new, api)
     if new.fake_nodes:
-        _start(new, "kwok")
+        components.start(new, "kwok")
         for number in range(new.fake_nodes):
             api.create("/api/v1/nodes", configs.fake_node(number))
         names = [configs.fake_node(number)["metadata"]["name"] for number in range(new.fake_nodes)]
@@ -112,10 +112,10 @@ def _make(new: State) -> None:
 
 def _start_node(new: State, api: Api) -> None:
     _await(new, "containerd", 60, new.layout.socket.exists, "containerd")
-    _start(new, "kube-proxy")
+    components.start(new, "kube-proxy")
     containerd.load(new, archive.busybox(cache_root() / "images"))
     for name in ("kubelet", "coredns"):
-        _start(new, name)
+        components.start(new, name)
     _await(new, "the node", 120, lambda: node_ready(api, new.addresses.node_name), "kubelet", "coredns", "kube-proxy")
     advertise_gpus(new, api)
     for body in [configs.storage_class(), *(configs.volume(new, number) for number in range(VOLUMES))]:
@@ -220,10 +220,6 @@ def _created(api: Api, path: str, body: dict[str, object]) -> bool:
     return True
 
 
-def _start(new: State, name: str) -> None:
-    components.start(new, name)
-
-
 def _await(new: State, what: str, seconds: float, condition: Callable[[], bool], *needs: str) -> None:
     """Waits for a condition; ClusterError when the time is over or a component it needs has ended."""
     deadline = time.monotonic() + seconds
@@ -237,17 +233,9 @@ def _await(new: State, what: str, seconds: float, condition: Callable[[], bool],
         time.sleep(0.1)
 
 
-def _note_host(new: State) -> None:
-    memory = state.ROOT / "host"
-    memory.mkdir(exist_ok=True)
-    if not KUBELET_FIXED.exists():
-        (memory / "no-var-lib-kubelet").touch()
-    host.raise_inotify_limit(memory / "inotify")
-
-
 def _keep_logs(half: State) -> None:
     """Saves the logs of a cluster that did not come up."""
-    target = state.ROOT / "failed" / half.name
+    target = state.ROOT / ".failed" / half.name
     shutil.rmtree(target, ignore_errors=True)
     if half.layout.logs.exists():
         shutil.copytree(half.layout.logs, target)
@@ -273,27 +261,12 @@ def _remove(known: State) -> None:
     host.remove_network(at)
     host.unmount_below(layout.root)
     host.remove_cgroups(at)
-    _remove_links(layout.pod_logs)
+    host.remove_pod_log_links(layout.pod_logs)
+    host.remove_cni_results(at)
     with state.lock("indices"):
         shutil.rmtree(layout.root)
         if not state.names():
-            _restore_host()
-
-
-def _remove_links(pod_logs: Path) -> None:
-    """The kubelet puts links to pod logs into a fixed directory."""
-    if POD_LOG_LINKS.is_dir():
-        for link in POD_LOG_LINKS.iterdir():
-            if link.is_symlink() and os.readlink(link).startswith(f"{pod_logs}/"):
-                link.unlink(missing_ok=True)
-
-
-def _restore_host() -> None:
-    memory = state.ROOT / "host"
-    host.restore_inotify_limit(memory / "inotify")
-    if (memory / "no-var-lib-kubelet").exists():
-        shutil.rmtree(KUBELET_FIXED, ignore_errors=True)
-    shutil.rmtree(memory, ignore_errors=True)
+            host.restore_before(state.ROOT / ".host")
 
 
 class _signals_raise:  # noqa: N801 - used like a function

@@ -159,11 +159,27 @@ def create(name: str, *, gpus: int, fake_nodes: int, node: bool) -> State:
 def lock(what: str) -> Iterator[None]:
     """Holds a machine-wide lock; it is freed by the kernel when its holder dies."""
     _own_root()
-    path = ROOT / "locks" / what
+    path = ROOT / ".locks" / what
     path.parent.mkdir(exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _same_file(path, handle.fileno()):
+                continue  # its last holder removed the file while we waited
+            yield
+            return
+
+
+def forget_lock(what: str) -> None:
+    """Removes the file of a lock; to be called by its holder only."""
+    (ROOT / ".locks" / what).unlink(missing_ok=True)
+
+
+def _same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _own_root() -> None:

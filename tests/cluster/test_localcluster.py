@@ -98,9 +98,9 @@ def test_a_pod_gets_a_gpu_and_a_volume_it_may_write(cluster: Running, namespace:
     assert cluster.kubectl("logs", "-n", namespace, "writer") == "kept\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own() -> Iterator[State]:
-    """A cluster of the test's own with two fake nodes, gone afterwards."""
+    """A cluster for tests of faults, with two fake nodes; gone afterwards."""
     name = f"own-{os.getpid()}"
     try:
         yield lifecycle.up(name, gpus=1, fake_nodes=2)
@@ -122,27 +122,43 @@ def leftovers(known: State) -> dict[str, list[str]]:
         "network": [at.namespace] if host.network_namespace(at).exists() else [],
         "links": [at.host_veth] if f"{at.host_veth}@" in links else [],
         "files": [str(known.layout.root)] if known.layout.root.exists() else [],
+        "notes": [path.name for path in host.CNI_RESULTS.glob(f"{at.node_name}-*")],
     }
     return {kind: things for kind, things in found.items() if things}
 
 
 @needs_local
-def test_down_leaves_nothing_of_a_cluster_that_ran_pods(own: State) -> None:
-    api = Api(own)
-    pod = {
-        "metadata": {"name": "p"},
-        "spec": {
-            "containers": [{"name": "c", "image": "registry.local/busybox:1"}],
-            "nodeName": own.addresses.node_name,
-        },
-    }
-    api.create("/api/v1/namespaces/default/pods", pod)
-    wait_until(lambda: api.request("GET", "/api/v1/namespaces/default/pods/p")["status"]["phase"] == "Running")
-    before = leftovers(own)
-    assert {"processes", "cgroups", "mounts", "network", "links", "files"} == set(before)
-    assert any("containerd-shim" in p for p in before["processes"])
-    assert lifecycle.down(own.name)
-    assert leftovers(own) == {}
+def test_down_leaves_nothing_of_a_cluster_that_ran_pods() -> None:
+    known = lifecycle.up(f"down-{os.getpid()}", gpus=0)
+    try:
+        api, at = Api(known), known.addresses
+        container = {"name": "c", "image": "registry.local/busybox:1"}
+        pod = {"metadata": {"name": "p"}, "spec": {"containers": [container], "nodeName": at.node_name}}
+        api.create("/api/v1/namespaces/default/pods", pod)
+        wait_until(lambda: api.request("GET", "/api/v1/namespaces/default/pods/p")["status"]["phase"] == "Running")
+        before = leftovers(known)
+        assert set(before) == {"processes", "cgroups", "mounts", "network", "links", "files", "notes"}
+        assert any("containerd-shim" in p for p in before["processes"])
+    finally:
+        assert lifecycle.down(known.name)
+    assert leftovers(known) == {}
+    assert not lifecycle.down(known.name), "a second `down` finds nothing to do"
+
+
+@needs_local
+def test_up_again_gives_the_same_cluster(own: State) -> None:
+    assert lifecycle.up(own.name) == own
+
+
+@needs_local
+def test_two_clusters_at_once_have_different_addresses(own: State) -> None:
+    other = lifecycle.up(f"two-{os.getpid()}", node=False)
+    try:
+        assert other.addresses.server != own.addresses.server
+        assert Api(other).request("GET", "/api/v1/nodes")["items"] == []
+        assert Api(own).answers()
+    finally:
+        lifecycle.down(other.name)
 
 
 @needs_local
