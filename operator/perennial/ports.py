@@ -4,12 +4,13 @@ Must not import an adapter or a third-party client. All methods raise only error
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from perennial.api.kinds import Kind
 from perennial.domain.decision import EventNote, JsonObject
+from perennial.domain.sync.repository import GitChange, GitFile, GitHistory, GitReference, GitRemote
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,53 +109,6 @@ class RouterReports(Protocol):
         self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
     ) -> list[RouterReport]:
         """Ask the given router pods (name, uid, ip) in parallel; a router that does not answer is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class GitRemote:
-    """A repository and what opens it. `secret` holds the keys of the Secret; it is never printed."""
-
-    url: str
-    secret: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    timeout_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class GitReference:
-    """What to follow in a repository."""
-
-    kind: Literal["branch", "tag", "semver", "name", "commit"]
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class GitFile:
-    """One entry of a tree below the asked path; `path` counts from the repository's root, `mode` as git writes it."""
-
-    path: str
-    blob: str
-    mode: str
-
-
-@dataclass(frozen=True, slots=True)
-class GitHistory:
-    """Trailers (key, value) of the commits after one commit, newest first; reached: False when that one is not in the
-    branch's history (it was rewritten): then these are the trailers of all of it, as far as it was read."""
-
-    trailers: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    reached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GitChange:
-    """A commit to be made: new contents by path (None removes the file) on top of `parent`."""
-
-    parent: str
-    files: Mapping[str, bytes | None]
-    message: str
-    author_name: str
-    author_email: str
-    time: datetime
 
 
 class GitRepository(Protocol):

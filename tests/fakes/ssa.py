@@ -100,6 +100,18 @@ def drop(tree: dict[Any, Any], path: Path) -> None:
             del parent[key]
 
 
+def reorder(tree: Any, like: Any) -> None:
+    """Put the items of keyed lists in the order of the applied configuration, as the API server does; others follow."""
+    if not isinstance(tree, dict) or not isinstance(like, dict):
+        return
+    for key in like:
+        reorder(tree.get(key), like[key])
+    if like and all(isinstance(key, ItemKey) for key in like):
+        items = {key: tree[key] for key in (*like, *tree) if key in tree}
+        tree.clear()
+        tree.update(items)
+
+
 def text(path: Path) -> str:
     """A path as the API server writes it, roughly."""
     return "".join(f"[{','.join(map(str, p.values))}]" if isinstance(p, ItemKey) else f".{p}" for p in path)

@@ -128,6 +128,7 @@ class MemoryStore:
                 ssa.drop(live, path)
         for path, value in wanted.items():
             ssa.put(live, path, copy.deepcopy(value))
+        ssa.reorder(live, ssa.to_tree(_config(obj)))
         owned[who] = frozenset(wanted)
         return self._commit(key, ssa.from_tree(live), owned, subresource or "apply", manager, dry_run)
 

@@ -26,7 +26,7 @@ from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient
 from perennial.domain.sync.address import is_commit_id, is_ref_name, is_repository_path
 from perennial.domain.sync.documents import MAX_FILE_BYTES, MAX_REVISION_BYTES
 from perennial.domain.sync.semver import newest
-from perennial.ports import GitChange, GitFile, GitHistory, GitReference, GitRemote
+from perennial.domain.sync.repository import GitChange, GitFile, GitHistory, GitReference, GitRemote
 
 MAX_FILES = 100_000
 LOCAL_TIMEOUT = 60.0

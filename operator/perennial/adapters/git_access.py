@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from perennial.domain.errors import Stalled, Unavailable
 from perennial.domain.sync.address import Address, parse_address, refused_ip
-from perennial.ports import GitRemote
+from perennial.domain.sync.repository import GitRemote
 
 REMOTE = "origin"
 MIN_SECRET = 4

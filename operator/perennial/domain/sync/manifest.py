@@ -139,6 +139,19 @@ def desired_objects(
     return tuple(sorted(objects, key=lambda o: (_RANK[o.kind], o.id))), tuple(errors)
 
 
+def located(documents: Iterable[Document], scope: Scope) -> tuple[DesiredObject, ...]:
+    """The documents of our kinds in this namespace, for a GitSync that only writes back. The rest is another tool's."""
+    ours = {(kind.api_version, kind.kind) for kind in kinds.OUR_KINDS}
+    found = []
+    for document in documents:
+        content = document.content
+        if (content.get("apiVersion"), content.get("kind")) in ours:
+            result = _desired(document, scope)
+            if isinstance(result, DesiredObject):
+                found.append(result)
+    return tuple(found)
+
+
 def _desired(document: Document, scope: Scope) -> DesiredObject | SourceError:
     problem = _identity_problem(document.content)
     if problem is not None:

@@ -75,7 +75,7 @@ def held_by_others(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[H
 
     Managers that wrote with plain updates (kubectl edit, a script) are left out: Git wins over them.
     """
-    held = []
+    held: list[Held] = []
     for entry in live.get("metadata", {}).get("managedFields") or ():
         if entry.get("operation") != "Apply" or entry.get("manager") == MANAGER or entry.get("subresource"):
             continue
