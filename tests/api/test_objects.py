@@ -323,3 +323,12 @@ def test_all_kinds_answer_to_their_category_and_short_names(api_server: ApiServe
     mine = [entry for entry in served if "/" not in entry["name"]]
     assert {entry["shortNames"][0] for entry in mine} == {"gsync", "tjob", "mver", "mdep", "drift"}
     assert all(entry["categories"] == ["perennial"] for entry in mine)
+
+
+def test_the_largest_inventory_fits(api_server: ApiServer, namespace: str):
+    create(api_server, namespace, minimal("GitSync", "inventory"))
+    inventory = [{"apiVersion": "v1", "kind": "ConfigMap", "name": f"settings-{i:05}"} for i in range(5000)]
+    stored = apply_status(api_server, namespace, GIT_SYNC, "inventory", {"objects": 5000, "inventory": inventory})
+    assert stored["status"]["inventory"] == inventory
+    with pytest.raises(Refused, match="must have at most 5000 items"):
+        apply_status(api_server, namespace, GIT_SYNC, "inventory", {"inventory": [*inventory, inventory[0]]})
