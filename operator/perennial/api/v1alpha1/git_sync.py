@@ -125,7 +125,7 @@ class GitSyncSpec(Model):
     period_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60, description="How often to look for a new commit."
     )
-    heal_seconds: Annotated[int, Field(ge=10, le=604800)] = Field(
+    heal_seconds: Annotated[int, Field(ge=1, le=604800)] = Field(
         default=600, description="How often to compare every object with the cluster."
     )
     timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
