@@ -20,6 +20,7 @@ from perennial.domain.training.finish import Run, ended, finish_with_version, gi
 from perennial.domain.training.lineage import Observed, version_spec
 from perennial.domain.training.record import Record
 from perennial.domain.training.run import RunIdentity, identities, job_name, version_name
+from perennial.domain.training.state import PHASES, STARTING, Phase
 from perennial.domain.training.usage import gpu_seconds
 from perennial.domain.training.world import (
     Action,
@@ -98,7 +99,7 @@ def _begin(world: World, wanted: RunIdentity, now: datetime) -> Decision[Action]
     run = _new_run(world, wanted, attempt, now)
     text = f"run {wanted.id} is recorded; its Job follows"
     events.append(EventNote(reasons.RUN_RECORDED, text))
-    ready = Condition("Ready", "True", reasons.PENDING, text)
+    ready = Condition("Ready", "True", reasons.PENDING, _doing(run, STARTING) if attempt else text)
     return Decision(status(world, run, [ready], now, history=history), events=tuple(events), requeue_after=0.0)
 
 
@@ -214,9 +215,7 @@ def _fix_champion(world: World, run: Run, now: datetime) -> Decision[Action]:
         chosen = {"version": found.version or None, "digest": found.digest}
         chosen = {key: value for key, value in chosen.items() if value}
     fixed = {**run, "champion": chosen, "attempt": 1, "attemptTime": rfc3339(now)}
-    label = found.version or found.digest[:19] or "none"
-    text = f"run {run['id']} is recorded, its champion is {label}; its Job follows"
-    ready = Condition("Ready", "True", reasons.PENDING, text)
+    ready = Condition("Ready", "True", reasons.PENDING, _doing(fixed, STARTING))
     return Decision(status(world, fixed, [ready], now), requeue_after=0.0)
 
 
@@ -242,7 +241,7 @@ def _start(world: World, run: Run, now: datetime) -> Decision[Action]:
     if champion is not None and champion.state != "Known":
         return _held(world, run, reasons.CHAMPION_UNKNOWN, champion.message, now)
     fetched = Artifact(champion.uri, champion.digest) if champion else None
-    text = f"attempt {run['attempt']} of run {run['id']} waits for its pod"
+    text = _doing(run, STARTING)
     made = [Condition("Ready", "True", reasons.PENDING, text), *_data(world, run)]
     return Decision(
         status(world, run, made, now),
@@ -279,16 +278,18 @@ def _watch(world: World, run: Run, child: Mapping[str, Any], now: datetime) -> D
     if late is not None:
         return late
     why = None if progress.runs(world.pods) else waiting.of_attempt(child, world.pods, world.events)
-    where = f"attempt {run['attempt']} of run {run['id']}"
     if why is not None and why.reason != "Starting":
-        text = f"{where} waits: {why.message}"
-        reason = why.reason
+        reason, text = why.reason, f"attempt {run['attempt']} of run {run['id']} waits: {why.message}"
     else:
         step = progress.phase(world.pods)
-        reason, text = step.reason, f"{where} {step.doing}"
+        reason, text = step.reason, _doing(run, step)
     made = [Condition("Ready", "True", reason, text), *_data(world, seen)]
     told = _once(world, reason, text) if why is not None and why.reason != "Starting" else ()
     return Decision(status(world, seen, made, now), events=told, requeue_after=_next_look(world, seen, now))
+
+
+def _doing(run: Run, step: Phase) -> str:
+    return f"attempt {run['attempt']} of run {run['id']} {step.doing}"
 
 
 def _limits(world: World, run: Run) -> list[tuple[str, datetime]]:
@@ -371,8 +372,8 @@ def _publish(world: World, run: Run, now: datetime) -> Decision[Action]:
             return _held(world, run, reasons.NAME_TAKEN, text, now)
         return finish_with_version(world, _with_usage(world, run, now), world.version, now)
     publication = world.publication
-    text = f"attempt {run['attempt']} of run {run['id']} ended well; its record is being read"
-    made = [Condition("Ready", "True", "Publishing", text), *_data(world, run)]
+    step = PHASES["publish"]
+    made = [Condition("Ready", "True", step.reason, _doing(run, step)), *_data(world, run)]
     if publication is None:
         return Decision(status(world, run, made, now), requeue_after=1.0)
     if publication.record is not None:
