@@ -37,3 +37,33 @@ QUEUED = "Queued"  # the queue has not admitted the Job
 # --- ModelVersion --------------------------------------------------------------------------------------------------
 RECORD_COMPLETE = "RecordComplete"  # the version names a readable artifact by a well-formed digest
 RECORD_INCOMPLETE = "RecordIncomplete"  # the version lacks its artifact's location or digest
+
+# --- ModelDeployment -----------------------------------------------------------------------------------------------
+SERVING = "Serving"  # what is asked for serves
+NO_VERSION_YET = "NoVersionYet"  # no version is named, so nothing is rolled out
+VERSION_UNKNOWN = "VersionUnknown"  # the named ModelVersion does not exist (yet)
+VERSION_OF_OTHER_MODEL = "VersionOfOtherModel"  # the named ModelVersion belongs to another model
+NO_GIT_SYNC = "NoGitSync"  # updatePolicy Git, but no GitSync keeps this document
+NOT_GATED = "NotGated"  # a version is rolled out that no gate has passed
+GATEWAY_UNSUPPORTED = "GatewayUnsupported"  # spec.traffic.gateway is set; this release routes with its own router
+PODS_NOT_READY = "PodsNotReady"  # stable is what is asked for, but its pods are not ready
+STABLE_LOST = "StableLost"  # stable has no ready pod while a canary has; the routers send it all requests
+ROLLOUT_STARTED = "RolloutStarted"  # the canary of a revision begins
+STEP_STARTED = "StepStarted"  # the next weight is prepared
+WEIGHT_SET = "WeightSet"  # status.traffic gives the canary another weight
+NO_ROOM = "NoRoom"  # the scheduler finds no room beside stable; the canary takes its place
+APPROVAL_NEEDED = "ApprovalNeeded"  # the step is done and waits for a person
+APPROVED = "Approved"  # a person let the step go on
+INCONCLUSIVE = "Inconclusive"  # no verdict by maxSeconds
+PROMOTED = "Promoted"  # the canary became stable
+CANARY_FAILED = "CanaryFailed"  # a verdict aborted the canary; the revision is not tried again by itself
+ABORTED = "Aborted"  # a person aborted the canary; the revision is not tried again by itself
+PROGRESS_DEADLINE = "ProgressDeadlineExceeded"  # the pods of a step did not become available in time
+SUPERSEDED = "Superseded"  # another revision was named during the rollout
+REVERTED = "Reverted"  # stable was named again during the rollout
+WITHDRAWN = "Withdrawn"  # the version of the rollout is no longer named
+REJECTED = "Rejected"  # the ModelVersion of the rollout was rejected for this deployment
+EXPIRED = "RolloutExpired"  # the rollout was held for holdMaxSeconds without a verdict
+COMMAND_DONE = "CommandDone"  # a person's command was executed
+COMMAND_IGNORED = "CommandIgnored"  # a person's command does not fit what is going on
+ROUTER_REPLACED = "RouterReplaced"  # a router that did not apply weight 0 within 10 s is deleted

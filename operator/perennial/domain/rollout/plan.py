@@ -1,0 +1,195 @@
+"""Which children a ModelDeployment must have now, from what status already holds. Pure.
+
+Every action carries out an intent that an earlier pass recorded; applying one twice is the same as once. Scaling
+follows the weights recorded last pass: pods come before weight, and go only well after it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from perennial.domain.rollout.state import State
+from perennial.domain.rollout.stops import unverified
+from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
+from perennial.domain.times import rfc3339
+
+ABORTED_DRAIN_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRevision:
+    """Make the revision's Deployment and Service, each with POST."""
+
+    target: Target
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRevision:
+    """Set a revision's replicas."""
+
+    revision: str
+    uid: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDrain:
+    """Write (or with None remove) the absolute time after which the revision may be scaled to zero."""
+
+    revision: str
+    uid: str
+    at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRevision:
+    """Remove a revision beyond revisionHistoryLimit."""
+
+    revision: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRouter:
+    """Remove a router that still sends requests to an aborted canary."""
+
+    pod: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAutoscaler:
+    """Point the autoscaler at stable, with at least `min_replicas`; revision None removes it."""
+
+    revision: str | None
+    min_replicas: int
+
+
+Action = CreateRevision | ScaleRevision | MarkDrain | DeleteRevision | DeleteRouter | SetAutoscaler
+
+
+def plan(world: World, now: datetime) -> tuple[Action, ...]:
+    """All that must be done now; at most one deletion."""
+    actions: list[Action] = [DeleteRouter(router.pod, router.uid) for router in unverified(world, now)]
+    actions += _creations(world)
+    actions += _replicas(world)
+    actions += _drains(world, now)
+    actions += _autoscaler(world)
+    if not actions:
+        actions += _pruning(world)
+    return tuple(actions)
+
+
+def next_drain(world: World, now: datetime) -> float | None:
+    """Seconds until a revision may be scaled to zero; None when none waits for that."""
+    waits = [
+        (seen.drain_until - now).total_seconds()
+        for seen in _others(world)
+        if seen.drain_until is not None and seen.replicas > 0
+    ]
+    return max(0.0, min(waits)) if waits else None
+
+
+def _creations(world: World) -> list[Action]:
+    """The revision that is rolled out, or stable's when somebody deleted it and it is what is asked for."""
+    target, recorded = world.target, world.recorded
+    if not isinstance(target, Target):
+        return []
+    seen = world.revisions.get(target.revision)
+    if seen is not None and seen.has_service:
+        return []
+    rollout = recorded.rollout
+    if rollout is not None and rollout.target.revision == target.revision and rollout.state is not State.WITHDRAWING:
+        return [CreateRevision(target, world.replicas_for(rollout.weight))]
+    if recorded.stable is not None and recorded.stable.revision == target.revision:
+        return [CreateRevision(target, world.base_replicas)]
+    return []
+
+
+def _replicas(world: World) -> list[Action]:
+    actions: list[Action] = []
+    rollout, stable = world.recorded.rollout, world.stable_seen
+    if stable is not None:
+        wanted = _stable_replicas(world, stable, rollout)
+        if wanted is not None and stable.replicas != wanted:
+            actions.append(ScaleRevision(stable.revision, stable.uid, wanted))
+    canary = world.revisions.get(rollout.target.revision) if rollout is not None else None
+    if rollout is None or canary is None:
+        return actions
+    wanted = _canary_replicas(world, canary, rollout)
+    if canary.replicas != wanted:
+        actions.append(ScaleRevision(canary.revision, canary.uid, wanted))
+    return actions
+
+
+def _stable_replicas(world: World, stable: RevisionSeen, rollout: Rollout | None) -> int | None:
+    """What stable must have; None where the autoscaler decides."""
+    if rollout is not None and rollout.replacing and rollout.state is not State.WITHDRAWING:
+        if rollout.stable_replicas == 1:
+            return 0
+        return max(1, rollout.stable_replicas - world.replicas_for(rollout.weight))
+    if world.spec.scaling is None:
+        return world.spec.replicas
+    floor = max(world.spec.scaling.min_replicas, rollout.stable_replicas if rollout is not None else 0)
+    return floor if stable.replicas == 0 else None
+
+
+def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout) -> int:
+    """Enough for the weight that is aimed at and for the live one; never fewer than it has, until it is withdrawn."""
+    if rollout.state is State.WITHDRAWING:
+        return 0 if rollout.replacing else canary.replicas
+    live = world.recorded.weight_of(canary.revision)
+    return max(world.replicas_for(max(rollout.weight, live)), canary.replicas)
+
+
+def _others(world: World) -> list[RevisionSeen]:
+    """Revisions that neither are stable nor rolled out."""
+    recorded = world.recorded
+    current = {recorded.stable.revision if recorded.stable else None}
+    if recorded.rollout is not None:
+        current.add(recorded.rollout.target.revision)
+    return [seen for name, seen in sorted(world.revisions.items()) if name not in current]
+
+
+def _drains(world: World, now: datetime) -> list[Action]:
+    """Order down: no weight, confirmed, a delay by an absolute time on the object, then no pods.
+
+    The clock starts only when stable can take everything: while it is lost, any healthy copy is kept.
+    """
+    others = _others(world)
+    actions: list[Action] = [
+        MarkDrain(seen.revision, seen.uid, None)
+        for seen in world.revisions.values()
+        if seen.drain_until is not None and seen not in others
+    ]
+    served = {entry.revision for entry in world.recorded.history}
+    for seen in others:
+        if seen.replicas == 0 or world.recorded.weight_of(seen.revision) > 0:
+            continue
+        if world.recorded.stable is not None and world.stable_lost:
+            continue
+        if seen.drain_until is None:
+            delay = world.spec.scale_down_delay_seconds if seen.revision in served else ABORTED_DRAIN_SECONDS
+            actions.append(MarkDrain(seen.revision, seen.uid, rfc3339(now + timedelta(seconds=delay))))
+        elif now >= seen.drain_until:
+            actions.append(ScaleRevision(seen.revision, seen.uid, 0))
+    return actions
+
+
+def _autoscaler(world: World) -> list[Action]:
+    scaling, stable, rollout = world.spec.scaling, world.recorded.stable, world.recorded.rollout
+    if scaling is None:
+        return [SetAutoscaler(None, 0)] if world.fresh_spec else []
+    if stable is None or (rollout is not None and rollout.replacing):
+        return []
+    floor = rollout.stable_replicas if rollout is not None else 0
+    return [SetAutoscaler(stable.revision, max(scaling.min_replicas, floor))]
+
+
+def _pruning(world: World) -> list[Action]:
+    """The oldest revision beyond the limit, one a pass; only ones without pods."""
+    idle = [seen for seen in _others(world) if seen.replicas == 0 and not world.recorded.weight_of(seen.revision)]
+    promoted = {entry.revision: entry.promoted for entry in reversed(world.recorded.history)}
+    idle.sort(key=lambda seen: (promoted.get(seen.revision, seen.created), seen.revision), reverse=True)
+    beyond = idle[world.spec.revision_history_limit :]
+    return [DeleteRevision(beyond[-1].revision, beyond[-1].uid)] if beyond else []

@@ -1,0 +1,315 @@
+"""What to do while a rollout is in progress: one step of the table per pass. Pure.
+
+Order of precedence in every state: abort and everything else that stops the rollout, then a person's order to go on,
+then what the state waits for.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from perennial.domain import reasons
+from perennial.domain.decision import EventNote
+from perennial.domain.rollout.change import MAX_HISTORY, Change, executed, moved, pending_command, split, with_traffic
+from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.spec import FULL, Step
+from perennial.domain.rollout.state import Event, State
+from perennial.domain.rollout.stops import stop
+from perennial.domain.rollout.verdict import Finding, Verdict, find_verdict
+from perennial.domain.rollout.world import Promoted, Recorded, Rollout, World
+from perennial.domain.times import rfc3339
+
+LOOK_SECONDS = 1.0
+WAIT_SECONDS = 5.0
+UNSCHEDULABLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One decision in progress: the world, the facts with this look's counts, and the verdict at the live weight."""
+
+    world: World
+    recorded: Recorded
+    rollout: Rollout
+    live: int
+    finding: Finding | None
+    now: datetime
+
+    def go(self, event: Event, words: str, *notes: EventNote, **fields: object) -> Change:
+        """Move by the table."""
+        rollout = moved(self.rollout, event, self.now, **fields)
+        return Change(
+            replace(self.recorded, rollout=rollout), words=words, finding=self.finding, events=notes, requeue=0.0
+        )
+
+    def wait(self, words: str) -> Change:
+        """Stay; look again soon, often while requests are counted."""
+        active = self.live > 0 or self.rollout.state in (State.SHIFTING, State.WITHDRAWING)
+        period = max(LOOK_SECONDS, float(self.world.spec.analysis.period_seconds)) if self.live > 0 else LOOK_SECONDS
+        return Change(self.recorded, words=words, finding=self.finding, requeue=period if active else WAIT_SECONDS)
+
+    def next_step(
+        self, event: Event, weight: int, words: str, note: EventNote | None = None, **fields: object
+    ) -> Change:
+        """Aim at another weight: first its pods, then the weight."""
+        notes = (note,) if note is not None else ()
+        return self.go(event, words, *notes, weight=weight, step_started=self.now, short_since=None, **fields)
+
+
+def proceed(world: World, now: datetime) -> Change:
+    """The next facts when status.rollout is present and not being withdrawn."""
+    moment = look(world, now)
+    command = pending_command(world)
+    if command is not None:
+        moment = replace(moment, recorded=executed(moment.recorded, command))
+    stopped = stop(world, moment.recorded, moment.finding, command, now)
+    if stopped is not None:
+        return replace(stopped, finding=moment.finding)
+    obeyed = _obey(moment, command) if command is not None else None
+    if isinstance(obeyed, Change):
+        return obeyed
+    if world.spec.suspend:
+        change = moment.wait("spec.suspend is set: the rollout goes no further; it may still be aborted.")
+    else:
+        change = _HANDLERS[moment.rollout.state](moment)
+    return replace(change, events=(obeyed, *change.events)) if obeyed is not None else change
+
+
+def look(world: World, now: datetime) -> Moment:
+    """Take in the routers' counters and the canary's pods."""
+    rollout = world.recorded.rollout
+    assert rollout is not None
+    live = world.recorded.weight_of(rollout.target.revision)
+    analysis = world.spec.analysis
+    readings = [router.reading for router in world.routers if router.reading is not None]
+    finding = None
+    if live > 0:
+        if readings:
+            warm = (rollout.verified or rollout.state_since) + timedelta(seconds=analysis.warmup_seconds)
+            evidence = rollout.evidence.look(
+                readings,
+                weight=live,
+                traffic_version=world.recorded.traffic_version,
+                counts_from=warm,
+                now=now,
+                codes=analysis.failure_codes,
+            )
+            rollout = replace(rollout, evidence=evidence)
+        if live < FULL:
+            finding = _finding(world, rollout, live, now)
+    rollout = replace(rollout, short_since=_short_since(world, rollout, live, now))
+    return Moment(world, replace(world.recorded, rollout=rollout), rollout, live, finding, now)
+
+
+def next_weight(world: World, weight: int) -> int:
+    """The first weight of the spec above `weight`; 100 after the last."""
+    return next((w for w in world.spec.weights if w > weight), FULL)
+
+
+def _finding(world: World, rollout: Rollout, live: int, now: datetime) -> Finding:
+    """The verdict at the live weight, which stays a step even when the spec no longer lists it."""
+    steps = world.spec.steps
+    if all(step.weight != live for step in steps):
+        steps = tuple(sorted((*steps, Step(live)), key=lambda step: step.weight))
+    index = next(i for i, step in enumerate(steps) if step.weight == live)
+    held = (now - rollout.verified).total_seconds() if rollout.verified else 0.0
+    return find_verdict(rollout.evidence, world.spec.analysis, steps, index, held_seconds=held, metrics=world.metrics)
+
+
+def _short_since(world: World, rollout: Rollout, live: int, now: datetime) -> datetime | None:
+    """Since when the canary has fewer available pods than it needs now; None while it has them."""
+    aim = rollout.weight if rollout.state in (State.SCALING, State.SHIFTING, State.REPLACING) else live
+    if _available(world, rollout) >= world.replicas_for(aim):
+        return None
+    return rollout.short_since or now
+
+
+def _available(world: World, rollout: Rollout) -> int:
+    seen = world.revisions.get(rollout.target.revision)
+    return seen.available if seen is not None else 0
+
+
+def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
+    """promote: approve a step that waits, else go to 100 at once; skip: to the next weight. abort came before."""
+    rollout = moment.rollout
+    if isinstance(command, BadCommand) or command.verb not in ("promote", "skip"):
+        words = command.message if isinstance(command, BadCommand) else f"{command.verb} is ignored during a rollout."
+        return _ignored(words)
+    if command.revision != rollout.target.revision:
+        words = (
+            f"{command.verb} of {command.revision} is ignored: revision {rollout.target.revision} is being rolled out."
+        )
+        return _ignored(words)
+    label = rollout.target.label
+    if rollout.state is State.REPLACING or (rollout.state is State.SHIFTING and rollout.weight == FULL):
+        return _ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
+    if command.verb == "promote" and rollout.state is State.APPROVAL:
+        weight = next_weight(moment.world, moment.live)
+        words = f"{command.by} approved {label} at {moment.live}%; next is {weight}%."
+        note = EventNote(reasons.APPROVED, words)
+        return moment.next_step(Event.APPROVED, weight, words, note, approved_weight=moment.live)
+    skip = command.verb == "skip"
+    weight = next_weight(moment.world, rollout.weight) if skip else FULL
+    words = f"{command.by} ordered {command.verb} of {label}; next is {weight}%."
+    event = Event.SKIP_ORDERED if skip else Event.PROMOTE_ORDERED
+    return moment.next_step(event, weight, words, EventNote(reasons.COMMAND_DONE, words))
+
+
+def _ignored(words: str) -> EventNote:
+    return EventNote(reasons.COMMAND_IGNORED, words, "Warning")
+
+
+def _scaling(moment: Moment) -> Change:
+    """Pods first: the weight follows when all pods for it are available."""
+    world, rollout = moment.world, moment.rollout
+    needed, available = world.replicas_for(rollout.weight), _available(world, rollout)
+    if available >= needed:
+        return _set_weight(moment)
+    if _no_room(moment):
+        return _replace_stable(moment)
+    return moment.wait(_pods_words(world, rollout, available, needed))
+
+
+def _set_weight(moment: Moment) -> Change:
+    rollout = moment.rollout
+    words = f"Give {rollout.target.label} {rollout.weight}% of the requests; the routers confirm it."
+    change = moment.go(
+        Event.PODS_AVAILABLE, words, EventNote(reasons.WEIGHT_SET, words), verified=None, short_since=None
+    )
+    traffic = split(change.recorded, rollout.target.revision, rollout.weight)
+    return replace(change, recorded=with_traffic(change.recorded, traffic))
+
+
+def _no_room(moment: Moment) -> bool:
+    world, rollout = moment.world, moment.rollout
+    if moment.recorded.stable is None or rollout.replacing or world.spec.surge == "Surge":
+        return False
+    if world.spec.surge == "Replace":
+        return True
+    seen = world.revisions.get(rollout.target.revision)
+    since = seen.unschedulable_since if seen is not None else None
+    return since is not None and (moment.now - since).total_seconds() >= UNSCHEDULABLE_SECONDS
+
+
+def _replace_stable(moment: Moment) -> Change:
+    """Make room. With one replica that is downtime without analysis; with more, stable gives up pods step by step."""
+    rollout = moment.rollout
+    seen = moment.world.revisions.get(rollout.target.revision)
+    why = f" ({seen.trouble})" if seen is not None and seen.trouble else ""
+    if rollout.stable_replicas > 1:
+        words = f"No room beside stable{why}: {rollout.target.label} takes the place of some of its pods."
+        changed = replace(moment.recorded, rollout=replace(rollout, replacing=True))
+        note = EventNote(reasons.NO_ROOM, words, "Warning")
+        return Change(changed, words=words, finding=moment.finding, events=(note,), requeue=0.0)
+    words = (
+        f"No room beside stable{why}: {rollout.target.label} takes its place, with downtime until it is ready and "
+        "without analysis; the old revision comes back if it fails."
+    )
+    return moment.go(
+        Event.NO_ROOM, words, EventNote(reasons.NO_ROOM, words, "Warning"), replacing=True, weight=FULL,
+        short_since=moment.now,
+    )  # fmt: skip
+
+
+def _replacing(moment: Moment) -> Change:
+    world, rollout = moment.world, moment.rollout
+    needed, available = world.replicas_for(FULL), _available(world, rollout)
+    if available >= needed:
+        return _set_weight(moment)
+    return moment.wait(_pods_words(world, rollout, available, needed))
+
+
+def _shifting(moment: Moment) -> Change:
+    """The weight counts only when every ready router confirms it from its Envoy."""
+    world, rollout = moment.world, moment.rollout
+    confirmed = sum(router.serves(moment.recorded) for router in world.routers)
+    if not world.routers:
+        return moment.wait(f"No router is ready: {rollout.weight}% for {rollout.target.label} waits for one.")
+    if confirmed < len(world.routers):
+        return moment.wait(
+            f"{confirmed} of {len(world.routers)} routers confirm {rollout.weight}% for {rollout.target.label}."
+        )
+    if rollout.weight == FULL:
+        return _promoted(moment)
+    words = f"All routers confirm {rollout.weight}% for {rollout.target.label}; its requests are counted."
+    return moment.go(Event.WEIGHT_VERIFIED, words, verified=moment.now)
+
+
+def _promoted(moment: Moment) -> Change:
+    """The canary simply becomes stable; no pod restarts."""
+    recorded, rollout = moment.recorded, moment.rollout
+    target = rollout.target
+    moved(rollout, Event.FULL_WEIGHT_VERIFIED, moment.now)
+    entry = Promoted(target.revision, target.version, target.digest, rfc3339(moment.now), rollout.commit)
+    promoted = replace(
+        recorded,
+        stable=target,
+        rollout=None,
+        history=(entry, *recorded.history)[:MAX_HISTORY],
+        rejected=tuple(r for r in recorded.rejected if r.revision != target.revision),
+    )
+    promoted = with_traffic(promoted, ((target.revision, FULL),))
+    words = f"{target.label} (revision {target.revision}) is promoted and serves all requests."
+    return Change(
+        promoted, resting=State.SETTLED, words=words, events=(EventNote(reasons.PROMOTED, words),), requeue=0.0
+    )
+
+
+def _analysing(moment: Moment) -> Change:
+    """Advance or promote when shown; by maxSeconds without a verdict it is inconclusive."""
+    world, rollout, finding = moment.world, moment.rollout, moment.finding
+    assert finding is not None
+    if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
+        return _step_done(moment, finding)
+    if not any(router.answered for router in world.routers):
+        return moment.wait(f"No router tells its counts, so the weight stays at {moment.live}%.")
+    started = rollout.verified or rollout.state_since
+    if rollout.state is State.HOLDING:
+        return moment.wait(f"Inconclusive, so the weight stays: {finding.message} {_orders(world)}")
+    if (moment.now - started).total_seconds() < world.spec.analysis.max_seconds:
+        return moment.wait(finding.message)
+    words = f"No verdict after {world.spec.analysis.max_seconds} s at {moment.live}%: {finding.message}"
+    if world.spec.analysis.on_inconclusive == "Promote":
+        note = EventNote(reasons.INCONCLUSIVE, words + " onInconclusive is Promote, so it goes on.", "Warning")
+        return moment.next_step(Event.STEP_DONE, next_weight(world, moment.live), words, note)
+    note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
+    return moment.go(Event.INCONCLUSIVE, words, note)
+
+
+def _step_done(moment: Moment, finding: Finding) -> Change:
+    world, rollout = moment.world, moment.rollout
+    step = next((s for s in world.spec.steps if s.weight == moment.live), Step(moment.live))
+    if step.approval and rollout.approved_weight != moment.live:
+        words = (
+            f"{finding.message} The step waits for a person: `kubectl perennial promote {world.name}` lets it go on."
+        )
+        return moment.go(Event.APPROVAL_NEEDED, words, EventNote(reasons.APPROVAL_NEEDED, words))
+    weight = next_weight(world, moment.live)
+    words = f"{finding.message} Next is {weight}%."
+    event = Event.PROMOTE_SHOWN if finding.verdict is Verdict.PROMOTE else Event.STEP_DONE
+    return moment.next_step(event, weight, words, EventNote(reasons.STEP_STARTED, words))
+
+
+def _approval(moment: Moment) -> Change:
+    said = moment.finding.message if moment.finding is not None else ""
+    return moment.wait(f"{said} Waits for a person: `kubectl perennial promote {moment.world.name}` lets it go on.")
+
+
+def _orders(world: World) -> str:
+    return f"`kubectl perennial promote {world.name}` or `abort` decides."
+
+
+def _pods_words(world: World, rollout: Rollout, available: int, needed: int) -> str:
+    seen = world.revisions.get(rollout.target.revision)
+    why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
+    return f"{available} of {needed} pods of {rollout.target.label} for {rollout.weight}% are available{why}."
+
+
+_HANDLERS: Mapping[State, Callable[[Moment], Change]] = {
+    State.SCALING: _scaling,
+    State.REPLACING: _replacing,
+    State.SHIFTING: _shifting,
+    State.ANALYSING: _analysing,
+    State.HOLDING: _analysing,
+    State.APPROVAL: _approval,
+}

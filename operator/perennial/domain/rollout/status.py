@@ -1,0 +1,164 @@
+"""The whole status of a ModelDeployment from the facts of a pass: what people and tools read. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from perennial.domain import reasons
+from perennial.domain.conditions import Condition, bounded, merged
+from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.change import Change
+from perennial.domain.rollout.recorded import status_of_recorded
+from perennial.domain.rollout.state import State
+from perennial.domain.rollout.stops import past_deadline
+from perennial.domain.rollout.verdict import Finding, Verdict
+from perennial.domain.rollout.world import RevisionRef, RevisionSeen, Rollout, Untargeted, World
+from perennial.domain.times import rfc3339
+
+
+def full_status(
+    world: World, change: Change, recorded_conditions: Sequence[Mapping[str, Any]], now: datetime
+) -> JsonObject:
+    """The status to write; equal worlds give equal statuses, so a pass at rest writes nothing."""
+    recorded = change.recorded
+    status = status_of_recorded(recorded)
+    status["observedGeneration"] = world.generation
+    status["url"] = f"http://{world.name}.{world.namespace}.svc"
+    stable_seen = world.revisions.get(recorded.stable.revision) if recorded.stable else None
+    status["replicas"] = stable_seen.replicas if stable_seen else 0
+    if recorded.stable is not None:
+        status["stable"] = _revision_status(recorded.stable, stable_seen)
+        status["selector"] = f"perennial.dev/deployment={world.name},perennial.dev/revision={recorded.stable.revision}"
+    rollout = recorded.rollout
+    if rollout is not None:
+        seen = world.revisions.get(rollout.target.revision)
+        weight = recorded.weight_of(rollout.target.revision)
+        status["canary"] = {**_revision_status(rollout.target, seen), "weight": weight}
+        status["rollout"].update(_progress(world, change, rollout))
+    status["conditions"] = merged(
+        recorded_conditions, _conditions(world, change, now), generation=world.generation, now=rfc3339(now)
+    )
+    return status
+
+
+def _revision_status(ref: RevisionRef, seen: RevisionSeen | None) -> JsonObject:
+    status: JsonObject = {
+        "revision": ref.revision,
+        "replicas": seen.replicas if seen else 0,
+        "readyReplicas": seen.ready if seen else 0,
+    }
+    if ref.version:
+        status["version"] = ref.version
+    if ref.digest:
+        status["digest"] = ref.digest
+    return status
+
+
+def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
+    """Step counters and the analysis, for people."""
+    steps = len(world.spec.steps) if change.recorded.stable is not None else 0
+    step = min(steps, sum(weight <= rollout.weight for weight in world.spec.weights))
+    progress: JsonObject = {"step": step, "steps": steps, "progress": f"{step}/{steps}"}
+    finding = change.finding
+    if finding is not None:
+        tally = rollout.evidence.tally(change.recorded.weight_of(rollout.target.revision))
+        if finding.eta_seconds is not None:
+            progress["etaSeconds"] = finding.eta_seconds
+        progress["analysis"] = {
+            "requests": finding.requests,
+            "failures": finding.failures,
+            "stableRequests": tally.stable.requests,
+            "stableFailures": tally.stable_failures,
+            "interval": {"low": f"{finding.interval[0]:.4f}", "high": f"{finding.interval[1]:.4f}"},
+            "promoteEvidence": decimal_of_log(finding.promote_log),
+            "abortEvidence": decimal_of_log(finding.abort_log),
+            "requestsNeeded": finding.needed,
+            "verdict": _verdict(finding),
+            "reason": bounded(finding.message),
+        }
+    return progress
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.verdict in (Verdict.ABORT, Verdict.PROMOTE):
+        return str(finding.verdict)
+    return "Inconclusive"
+
+
+def decimal_of_log(log: float) -> str:
+    """An e-value as a decimal with three digits, from its natural logarithm; too large or small for a float is fine."""
+    exponent, rest = divmod(log / math.log(10), 1)
+    if -4 <= exponent < 6:
+        return f"{math.exp(log):.3g}" if exponent < 3 else f"{math.exp(log):.0f}"
+    return f"{10**rest:.2f}e{int(exponent)}"
+
+
+def _conditions(world: World, change: Change, now: datetime) -> list[Condition]:
+    conditions = [_available(world, change)]
+    rollout = change.recorded.rollout
+    if rollout is not None:
+        conditions.append(Condition("Progressing", "True", str(rollout.state), change.words))
+    if world.trouble is not None:
+        return [*conditions, *_stalled(world.trouble.reason, world.trouble.message)]
+    if rollout is not None:
+        return [*conditions, *_in_progress(world, change, rollout, now)]
+    return [*conditions, *_at_rest(world, change)]
+
+
+def _in_progress(world: World, change: Change, rollout: Rollout, now: datetime) -> list[Condition]:
+    if change.recorded.stable is None and past_deadline(world, rollout, now):
+        return _stalled(
+            reasons.PROGRESS_DEADLINE,
+            f"No pod of {rollout.target.label} became available within progressDeadlineSeconds and there is no version "
+            f"to go back to: {change.words}",
+        )
+    reason = str(rollout.state)
+    return [
+        Condition("Ready", "False", reason, change.words),
+        Condition("Reconciling", "True", reason, change.words),
+    ]
+
+
+def _at_rest(world: World, change: Change) -> list[Condition]:
+    words, reason = change.words, change.reason or reasons.SERVING
+    if change.resting in (State.REFUSED, State.EXPIRED):
+        return _stalled(reason, words)
+    if change.resting is State.SETTLED:
+        stable = change.recorded.stable
+        seen = world.revisions.get(stable.revision) if stable is not None else None
+        if seen is None or seen.ready == 0:
+            why = f": {seen.trouble}" if seen is not None and seen.trouble else "."
+            words = f"No pod of {stable.label if stable else 'stable'} is ready{why}"
+            return [
+                Condition("Ready", "False", reasons.PODS_NOT_READY, words),
+                Condition("Reconciling", "True", reasons.PODS_NOT_READY, words),
+            ]
+        return [Condition("Ready", "True", reasons.SERVING, words)]
+    target = world.target
+    if isinstance(target, Untargeted):
+        if target.reason == reasons.NO_VERSION_YET:
+            return [Condition("Ready", "True", reason, words)]
+        if target.stalled:
+            return _stalled(reason, words)
+        return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
+    return [Condition("Ready", "False", reason, words)]
+
+
+def _stalled(reason: str, words: str) -> list[Condition]:
+    return [Condition("Ready", "False", reason, words), Condition("Stalled", "True", reason, words)]
+
+
+def _available(world: World, change: Change) -> Condition:
+    """Whether something good serves: stable, or a canary that the routers fall back to."""
+    stable, rollout = change.recorded.stable, change.recorded.rollout
+    seen = world.revisions.get(stable.revision) if stable is not None else None
+    if stable is not None and seen is not None and seen.ready > 0:
+        return Condition("Available", "True", reasons.SERVING, f"{stable.label} serves.")
+    canary = world.revisions.get(rollout.target.revision) if rollout is not None else None
+    if stable is not None and rollout is not None and canary is not None and canary.ready > 0:
+        words = f"No pod of stable ({stable.label}) is ready; the routers send everything to {rollout.target.label}."
+        return Condition("Available", "True", reasons.STABLE_LOST, words)
+    if stable is None:
+        return Condition("Available", "False", change.reason or reasons.NO_VERSION_YET, "No version serves yet.")
+    return Condition("Available", "False", reasons.PODS_NOT_READY, f"No pod of {stable.label} is ready.")

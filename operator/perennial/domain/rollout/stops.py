@@ -1,0 +1,132 @@
+"""What stops a rollout, and how a withdrawn one ends. Pure. Abort beats everything and works while suspended."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from perennial.domain import reasons
+from perennial.domain.rollout.change import Change, executed, pending_command, with_traffic, withdraw
+from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.spec import FULL
+from perennial.domain.rollout.state import Event, State, after
+from perennial.domain.rollout.verdict import Finding, Verdict
+from perennial.domain.rollout.world import Recorded, Rollout, RouterSeen, Target, Untargeted, World
+
+ROUTER_SECONDS = 10.0
+"""A router that does not apply weight 0 within this time is deleted."""
+
+
+def stop(
+    world: World, recorded: Recorded, finding: Finding | None, command: Command | BadCommand | None, now: datetime
+) -> Change | None:
+    """Withdraw the rollout when anything demands it, by precedence; None when nothing does."""
+    rollout = recorded.rollout
+    assert rollout is not None
+    label = rollout.target.label
+    if isinstance(command, Command) and command.verb == "abort" and command.revision == rollout.target.revision:
+        words = f"{command.by} aborted the rollout of {label}; it is not tried again by itself."
+        return withdraw(world, recorded, Event.ABORT_ORDERED, reasons.ABORTED, words, now, reject=True)
+    if finding is not None and finding.verdict is Verdict.ABORT:
+        words = f"The canary {label} failed: {finding.message}"
+        return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.CANARY_FAILED, words, now, reject=True)
+    changed = _other_target(world, rollout)
+    if changed is not None:
+        return withdraw(world, recorded, Event.TARGET_CHANGED, *changed, now, reject=False)
+    if past_deadline(world, rollout, now) and recorded.stable is not None:
+        seen = world.revisions.get(rollout.target.revision)
+        why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
+        seconds = world.spec.progress_deadline_seconds
+        words = f"The pods of {label} were not available for progressDeadlineSeconds ({seconds} s){why}."
+        return withdraw(world, recorded, Event.DEADLINE_PASSED, reasons.PROGRESS_DEADLINE, words, now, reject=True)
+    return _inconclusive(world, recorded, finding, now)
+
+
+def past_deadline(world: World, rollout: Rollout, now: datetime) -> bool:
+    """Whether the canary has lacked pods for longer than it may; counted in every step, also a held one."""
+    since = rollout.short_since
+    return since is not None and (now - since).total_seconds() >= world.spec.progress_deadline_seconds
+
+
+def unverified(world: World, now: datetime) -> tuple[RouterSeen, ...]:
+    """Routers to delete: ready, stable alive, and weight 0 not applied within ROUTER_SECONDS of an abort."""
+    rollout = world.recorded.rollout
+    if rollout is None or rollout.state is not State.WITHDRAWING or world.stable_lost or rollout.replacing:
+        return ()
+    if (now - rollout.state_since).total_seconds() < ROUTER_SECONDS:
+        return ()
+    target = rollout.target.revision
+    return tuple(router for router in world.routers if not router.serves_nothing_to(target, world.recorded))
+
+
+def finish(world: World, now: datetime) -> Change:
+    """The next facts while weight 0 is being confirmed: the rollout ends when every ready router confirms it."""
+    recorded = world.recorded
+    rollout = recorded.rollout
+    assert rollout is not None
+    command = pending_command(world)
+    if command is not None:
+        recorded = executed(recorded, command)
+    if rollout.replacing and world.stable_lost:
+        return Change(recorded, words=f"{rollout.message} Stable comes back.", requeue=1.0)
+    left = [r for r in world.routers if not _let_go(world, r, rollout.target.revision)]
+    if left:
+        words = f"{rollout.message} {len(left)} of {len(world.routers)} routers still confirm weight 0."
+        return Change(recorded, words=words, requeue=1.0)
+    state = after(rollout.state, Event.ZERO_VERIFIED)
+    ended = replace(recorded, rollout=None)
+    if recorded.stable is None:
+        ended = with_traffic(ended, ())
+    elif not world.stable_lost:
+        ended = with_traffic(ended, ((recorded.stable.revision, FULL),))
+    return Change(ended, resting=state, words=rollout.message or "", requeue=0.0)
+
+
+def _let_go(world: World, router: RouterSeen, target: str) -> bool:
+    """A router that has no stable to send to may keep the canary; it has let go when it applied what status says."""
+    if world.stable_lost:
+        return router.confirmed and router.traffic_version == world.recorded.traffic_version
+    return router.serves_nothing_to(target, world.recorded)
+
+
+def _other_target(world: World, rollout: Rollout) -> tuple[str, str] | None:
+    """(reason, words) when what is asked for is no longer what is being rolled out."""
+    target, mine = world.target, rollout.target
+    if isinstance(target, Untargeted):
+        if target.version is not None and target.version == mine.version:
+            return None  # the same version is still named; what is missing is expected back
+        return reasons.WITHDRAWN, f"{mine.label} is no longer named, so its rollout ends: {target.message}"
+    if target.revision == mine.revision:
+        if target.refused is not None:
+            return reasons.REJECTED, f"{mine.label} was rejected for this deployment: {target.refused.message}"
+        return None
+    stable = world.recorded.stable
+    if stable is not None and target.revision == stable.revision:
+        return reasons.REVERTED, f"Stable ({stable.label}) is named again, so the rollout of {mine.label} ends."
+    return reasons.SUPERSEDED, f"{_label(target)} is named now, so the rollout of {mine.label} ends first."
+
+
+def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now: datetime) -> Change | None:
+    """Abort by maxSeconds when the spec wants that; expire after holdMaxSeconds."""
+    rollout = recorded.rollout
+    assert rollout is not None
+    analysis = world.spec.analysis
+    waits = finding is not None and finding.verdict is Verdict.WAIT
+    in_state = (now - rollout.state_since).total_seconds()
+    if rollout.state is State.HOLDING and waits and in_state >= analysis.hold_max_seconds:
+        words = (
+            f"The rollout of {rollout.target.label} expired after {analysis.hold_max_seconds} s without a verdict; "
+            f"it is not rejected: `kubectl perennial retry {world.name}` starts it again."
+        )
+        return withdraw(world, recorded, Event.HOLD_EXPIRED, reasons.EXPIRED, words, now, reject=False)
+    if rollout.state is State.ANALYSING and waits and finding is not None and analysis.on_inconclusive == "Abort":
+        started = rollout.verified or rollout.state_since
+        if (now - started).total_seconds() >= analysis.max_seconds:
+            words = (
+                f"No verdict on {rollout.target.label} after {analysis.max_seconds} s, and onInconclusive is Abort: "
+                f"{finding.message}"
+            )
+            return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
+    return None
+
+
+def _label(target: Target) -> str:
+    return f"{target.label} (revision {target.revision})"

@@ -1,0 +1,246 @@
+"""The frozen inputs of a rollout decision: what is asked for, what status says, and what was seen now.
+
+Must not judge and must not read a clock; the controller builds a World from the API server and the routers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.evidence import Evidence, Reading
+from perennial.domain.rollout.spec import DeploymentSpec
+from perennial.domain.rollout.state import State
+from perennial.domain.rollout.verdict import MetricFinding
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model in the store."""
+
+    uri: str
+    digest: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A revision (or version) that failed; `recorded`: its ModelVersion in Git holds the rejection too."""
+
+    revision: str
+    version: str | None
+    reason: str
+    message: str
+    time: str
+    recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked for, as a revision. `note`: what people should know (such as: it has no gate)."""
+
+    revision: str
+    version: str | None
+    artifact: Artifact
+    fingerprint: str
+    entry: JsonObject
+    refused: Rejection | None = None
+    note: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How to call it in a sentence."""
+        return self.version or f"artifact {self.artifact.digest[:19]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Untargeted:
+    """Nothing can be rolled out now. `stalled`: only a person or a commit changes that. `version`: what was named."""
+
+    reason: str
+    message: str
+    stalled: bool = False
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRef:
+    """A revision that status names."""
+
+    revision: str
+    version: str | None
+    digest: str | None
+
+    @property
+    def label(self) -> str:
+        """How to call it in a sentence."""
+        return self.version or f"revision {self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """An entry of status.history."""
+
+    revision: str
+    version: str | None
+    digest: str | None
+    promoted: str
+    commit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """status.rollout: the rollout in progress. weight: what the current step aims at (100: the promotion).
+
+    short_since: since when the canary lacks available pods; verified: when every ready router confirmed its weight.
+    """
+
+    id: str
+    state: State
+    target: RevisionRef
+    weight: int
+    started: datetime
+    state_since: datetime
+    step_started: datetime
+    stable_replicas: int
+    commit: str | None = None
+    verified: datetime | None = None
+    short_since: datetime | None = None
+    approved_weight: int | None = None
+    replacing: bool = False
+    reason: str | None = None
+    message: str | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What status says. traffic: (revision, weight) pairs."""
+
+    stable: RevisionRef | None = None
+    chosen_version: str | None = None
+    traffic: tuple[tuple[str, int], ...] = ()
+    traffic_version: int = 0
+    rollout: Rollout | None = None
+    rejected: tuple[Rejection, ...] = ()
+    expired: Rejection | None = None
+    history: tuple[Promoted, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    def weight_of(self, revision: str) -> int:
+        """The revision's weight in status.traffic."""
+        return dict(self.traffic).get(revision, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionSeen:
+    """A revision's Deployment as seen now. available counts pods of the current template only.
+
+    trouble: why pods are not available, in the words of scheduler, kubelet or container; unschedulable_since: since
+    when the scheduler has found no room. drain_until: the absolute time after which it may be scaled to zero.
+    """
+
+    revision: str
+    uid: str
+    replicas: int
+    available: int
+    ready: int
+    version: str | None
+    digest: str | None
+    fingerprint: str
+    recipe: str
+    entry: JsonObject
+    created: str
+    has_service: bool = True
+    trouble: str | None = None
+    unschedulable_since: datetime | None = None
+    drain_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSeen:
+    """A ready router. answered: it told its counters; applied: it serves `traffic_version`, confirmed from Envoy, with
+    the weights in `weights` (zero entries left out)."""
+
+    pod: str
+    uid: str
+    answered: bool = False
+    traffic_version: int = -1
+    confirmed: bool = False
+    weights: Mapping[str, int] = field(default_factory=dict)
+    reading: Reading | None = None
+
+    def serves(self, recorded: Recorded) -> bool:
+        """Whether it applies exactly the weights of status."""
+        wanted = {revision: weight for revision, weight in recorded.traffic if weight > 0}
+        return self.confirmed and self.traffic_version == recorded.traffic_version and dict(self.weights) == wanted
+
+    def serves_nothing_to(self, revision: str, recorded: Recorded) -> bool:
+        """Whether it has applied status and sends the revision nothing."""
+        return self.confirmed and self.traffic_version == recorded.traffic_version and not self.weights.get(revision, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something a person must set right beside any rollout, such as a policy without its GitSync."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything one decision looks at.
+
+    routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
+    fresh_spec: the spec changed since the last whole pass.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: DeploymentSpec
+    recorded: Recorded
+    target: Target | Untargeted
+    revisions: Mapping[str, RevisionSeen]
+    routers: tuple[RouterSeen, ...]
+    commit: str | None = None
+    command: Command | BadCommand | None = None
+    metrics: tuple[MetricFinding, ...] = ()
+    version_rejections: Mapping[str, Rejection | None] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    fresh_spec: bool = True
+
+    @property
+    def stable_seen(self) -> RevisionSeen | None:
+        """Stable's Deployment, if it exists."""
+        stable = self.recorded.stable
+        return self.revisions.get(stable.revision) if stable else None
+
+    @property
+    def stable_lost(self) -> bool:
+        """Whether stable has no ready pod."""
+        seen = self.stable_seen
+        return seen is None or seen.ready == 0
+
+    @property
+    def base_replicas(self) -> int:
+        """Replicas that serve all the traffic: the spec's, or with an autoscaler what stable has now."""
+        if self.spec.scaling is None:
+            return self.spec.replicas
+        seen = self.stable_seen
+        return max(self.spec.scaling.min_replicas, seen.replicas if seen else 0)
+
+    def replicas_for(self, weight: int) -> int:
+        """Canary pods that a weight needs: ceil(weight x stable's count at the start / 100), at least one.
+
+        A canary that takes stable's place leaves stable one pod, unless there is only one.
+        """
+        rollout = self.recorded.rollout
+        base = self.base_replicas if rollout is None else max(rollout.stable_replicas, 1)
+        wanted = max(1, -(-weight * base // 100))
+        if rollout is not None and rollout.replacing and base > 1:
+            return min(wanted, base - 1)
+        return wanted

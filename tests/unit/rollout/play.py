@@ -1,0 +1,241 @@
+"""A toy cluster for rollout decisions: applies statuses and actions to frozen worlds, with no API server and no clock.
+
+Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from perennial.domain.decision import EventNote
+from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.decide import decide, is_new_intent
+from perennial.domain.rollout.evidence import Reading
+from perennial.domain.rollout.failures import Arm
+from perennial.domain.rollout.plan import (
+    Action,
+    CreateRevision,
+    DeleteRevision,
+    DeleteRouter,
+    MarkDrain,
+    ScaleRevision,
+)
+from perennial.domain.rollout.recorded import recorded_from_status
+from perennial.domain.rollout.spec import read_spec
+from perennial.domain.rollout.world import (
+    Artifact,
+    Recorded,
+    RevisionSeen,
+    RouterSeen,
+    Target,
+    Untargeted,
+    World,
+)
+from perennial.domain.times import parse_time
+
+T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+PER_SECOND = 100
+
+
+def digest(letter: str) -> str:
+    return "sha256:" + letter * 64
+
+
+def target(revision: str, **changes: Any) -> Target:
+    made = Target(
+        revision, f"rain-{revision}", Artifact("s3://m/", digest(revision[0]), "sklearn"), revision, {"image": "i"}
+    )
+    return replace(made, **changes)
+
+
+def spec_of(**rollout: Any) -> dict[str, Any]:
+    analysis = {"maxErrorRate": "0.05", **rollout.pop("analysis", {})}
+    steps = rollout.pop("steps", [{"weight": 5}, {"weight": 25}, {"weight": 50}])
+    replicas = rollout.pop("replicas", 1)
+    suspend = rollout.pop("suspend", False)
+    return {
+        "model": {"name": "rain"},
+        "replicas": replicas,
+        "suspend": suspend,
+        "rollout": {"steps": steps, "analysis": analysis, **rollout},
+    }
+
+
+@dataclass
+class Play:
+    """The toy cluster; `tick` lets a second pass and settles."""
+
+    spec: dict[str, Any] = field(default_factory=spec_of)
+    target: Target | Untargeted = field(default_factory=lambda: target("aaaaaaaa"))
+    now: datetime = T0
+    status: dict[str, Any] = field(default_factory=dict)
+    revisions: dict[str, RevisionSeen] = field(default_factory=dict)
+    routers: list[str] = field(default_factory=lambda: ["r1", "r2"])
+    deaf: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    error_rates: dict[str, float] = field(default_factory=dict)
+    per_second: int = PER_SECOND
+    command: Command | None = None
+    commit: str | None = "abc1234"
+    applied: dict[str, tuple[int, dict[str, int]]] = field(default_factory=dict)
+    counts: dict[str, dict[str, Arm]] = field(default_factory=dict)
+    events: list[EventNote] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def recorded(self) -> Recorded:
+        return recorded_from_status(self.status)
+
+    @property
+    def state(self) -> str:
+        return str(self.status["rollout"]["state"]) if "rollout" in self.status else "Rest"
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        for condition in self.status["conditions"]:
+            if condition["type"] == type_:
+                return condition["status"], condition["reason"]
+        return "", ""
+
+    def reasons(self) -> list[str]:
+        return [note.reason for note in self.events]
+
+    def world(self) -> World:
+        return World(
+            name="rain",
+            namespace="ns",
+            uid="u1",
+            generation=1,
+            spec=read_spec(self.spec),
+            recorded=self.recorded,
+            target=self.target,
+            revisions=dict(self.revisions),
+            routers=tuple(self._router(pod) for pod in self.routers),
+            commit=self.commit,
+            command=self.command,
+            fresh_spec=False,
+            **self.more,
+        )
+
+    def step(self) -> bool:
+        """One pass; whether it changed anything."""
+        self._routers_apply()
+        world = self.world()
+        decision = decide(world, self.now, conditions=self.status.get("conditions", ()))
+        before = self.status
+        self.status = dict(decision.status)
+        self.events += decision.events
+        if self.status.get("rollout") is not None:
+            self.weights.append(self.status["canary"]["weight"])
+        if is_new_intent(world, self.status):
+            return True
+        for action in decision.actions:
+            self._apply(action)
+        return bool(self.status != before or decision.actions)
+
+    def settle(self, limit: int = 60) -> None:
+        for _ in range(limit):
+            if not self.step():
+                return
+        raise AssertionError(f"does not settle: {self.state}, {self.actions[-3:]}")
+
+    def tick(self, seconds: int = 1, *, every: float = 1.0) -> None:
+        """Let time pass, with traffic, a settled pass each second."""
+        for _ in range(seconds):
+            self.now += timedelta(seconds=every)
+            self._serve(every)
+            self.settle()
+
+    def run(self, seconds: int, until: str = "Rest") -> int:
+        """Seconds until the state is reached; fails when it is not."""
+        for second in range(seconds):
+            if self.state == until:
+                return second
+            self.tick()
+        raise AssertionError(f"{until} is not reached in {seconds} s: {self.state}: {self.words()}")
+
+    def words(self) -> str:
+        return next(str(c["message"]) for c in self.status["conditions"] if c["type"] == "Ready")
+
+    def begin(self, revision: str = "bbbbbbbb", **changes: Any) -> "Play":
+        """With a first version promoted, name another one."""
+        self.settle()
+        assert self.state == "Rest"
+        assert self.recorded.stable is not None
+        self.target = target(revision, **changes)
+        self.events.clear()
+        self.weights.clear()
+        return self
+
+    def _serve(self, seconds: float) -> None:
+        """Requests by the weights that routers apply, failures by the revisions' error rates; no randomness."""
+        for pod in self.routers:
+            _, weights = self.applied.get(pod, (0, {}))
+            counts = self.counts.setdefault(pod, {})
+            for revision, weight in weights.items():
+                requests = round(self.per_second * seconds / len(self.routers) * weight / 100)
+                failed = round(requests * self.error_rates.get(revision, 0.0))
+                counts[revision] = counts.get(revision, Arm()) + Arm(requests, failed)
+
+    def _routers_apply(self) -> None:
+        weights = {t["revision"]: t["weight"] for t in self.status.get("traffic", []) if t["weight"]}
+        for pod in self.routers:
+            if pod not in self.deaf:
+                self.applied[pod] = (self.status.get("trafficVersion", 0), weights)
+
+    def _router(self, pod: str) -> RouterSeen:
+        version, weights = self.applied.get(pod, (-1, {}))
+        recorded = self.recorded
+        seen = RouterSeen(pod, f"uid-{pod}", True, version, True, weights)
+        counts = self.counts.get(pod, {})
+        rollout, stable = recorded.rollout, recorded.stable
+        if rollout is None:
+            return seen
+        reading = Reading(
+            seen.uid,
+            ("1.0", "2.0"),
+            version,
+            seen.serves(recorded),
+            counts.get(rollout.target.revision, Arm()),
+            counts.get(stable.revision, Arm()) if stable else Arm(),
+        )
+        return replace(seen, reading=reading)
+
+    def _apply(self, action: Action) -> None:
+        self.actions.append(action)
+        match action:
+            case CreateRevision(made, replicas):
+                self.revisions[made.revision] = self._seen(made, replicas)
+            case ScaleRevision(revision, _, replicas):
+                seen = self.revisions[revision]
+                ready = 0 if revision in self.stuck else replicas
+                drain = None if replicas == 0 else seen.drain_until
+                self.revisions[revision] = replace(
+                    seen, replicas=replicas, available=ready, ready=ready, drain_until=drain
+                )
+            case MarkDrain(revision, _, at):
+                self.revisions[revision] = replace(self.revisions[revision], drain_until=parse_time(at) if at else None)
+            case DeleteRevision(revision, _):
+                del self.revisions[revision]
+            case DeleteRouter(pod, _):
+                self.routers.remove(pod)
+
+    def _seen(self, made: Target, replicas: int) -> RevisionSeen:
+        ready = 0 if made.revision in self.stuck else replicas
+        return RevisionSeen(
+            revision=made.revision, uid=f"uid-{made.revision}", replicas=replicas, available=ready, ready=ready,
+            version=made.version, digest=made.artifact.digest, fingerprint=made.fingerprint, recipe="1",
+            entry=made.entry, created=self.now.isoformat(),
+        )  # fmt: skip
+
+    def recover(self, revision: str) -> None:
+        """The pods of a stuck revision become available."""
+        self.stuck.discard(revision)
+        seen = self.revisions[revision]
+        self.revisions[revision] = replace(seen, available=seen.replicas, ready=seen.replicas)
+
+    def lose(self, revision: str) -> None:
+        """All pods of a revision stop being ready."""
+        self.stuck.add(revision)
+        self.revisions[revision] = replace(self.revisions[revision], available=0, ready=0)

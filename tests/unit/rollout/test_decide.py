@@ -1,0 +1,606 @@
+"""Rollout decisions on a toy cluster: promotion, abort, commands, deadlines, changes of mind."""
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
+from perennial.domain.rollout.state import AT_REST, TRANSITIONS, State
+from perennial.domain.rollout.verdict import MetricFinding, Outcome
+from perennial.domain.rollout.world import Rejection, Untargeted
+from tests.unit.rollout.play import Play, spec_of, target
+
+A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
+
+
+def started(**spec: object) -> Play:
+    """A canary of B beside stable A at its first weight, being analysed."""
+    play = Play(spec=spec_of(**spec)).begin()
+    play.settle()
+    assert play.state == "Analysing"
+    return play
+
+
+def order(play: Play, verb: str, revision: str = B, id_: str = "c1") -> None:
+    play.command = Command(verb, revision, id_, "ann")
+    play.settle()
+
+
+def test_first_revision_gets_everything_when_available() -> None:
+    play = Play(stuck={A})
+    play.settle()
+    assert (play.state, play.condition("Available")[0]) == ("Scaling", "False")
+    play.recover(A)
+    play.settle()
+    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
+    assert play.condition("Ready") == ("True", "Serving")
+    assert "Reconciling" not in {c["type"] for c in play.status["conditions"]}
+
+
+def test_first_revision_says_so_on_its_deadline_and_still_comes_up_later() -> None:
+    play = Play(spec=spec_of(progressDeadlineSeconds=20), stuck={A})
+    play.settle()
+    play.tick(21)
+    assert play.condition("Stalled") == ("True", "ProgressDeadlineExceeded")
+    assert play.condition("Available")[0] == "False"
+    assert "rejected" not in play.status
+    play.recover(A)
+    play.settle()
+    assert play.condition("Ready") == ("True", "Serving")
+
+
+def test_canary_is_promoted_by_steps_without_restarting_a_pod() -> None:
+    play = started()
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+    assert [w for w, before in zip(play.weights, [0, *play.weights], strict=False) if w != before] == [5, 25, 50, 100]
+    assert play.status["history"][0]["commit"] == "abc1234"
+    scaled = [a for a in play.actions if isinstance(a, ScaleRevision) and a.revision == B]
+    assert scaled == []
+
+
+def test_pods_come_before_weight() -> None:
+    play = Play(spec=spec_of(replicas=8, steps=[{"weight": 25}, {"weight": 60}])).begin()
+    play.stuck.add(B)
+    play.settle()
+    assert play.revisions[B].replicas == 2
+    assert play.status["canary"]["weight"] == 0
+    play.recover(B)
+    play.run(100)
+    sizes = [a.replicas for a in play.actions if isinstance(a, ScaleRevision) and a.revision == B]
+    assert sizes == [5, 8]
+
+
+def test_partly_available_pods_get_no_more_weight() -> None:
+    play = Play(spec=spec_of(replicas=8, steps=[{"weight": 25}])).begin()
+    play.settle()
+    play.stuck.add(B)
+    play.run(200, until="Scaling")
+    assert play.status["canary"]["weight"] == 25
+    play.revisions[B] = replace(play.revisions[B], available=7)
+    play.tick(3)
+    assert play.status["canary"]["weight"] == 25
+    play.revisions[B] = replace(play.revisions[B], available=8)
+    play.settle()
+    assert play.status["stable"]["revision"] == B
+
+
+def test_old_stable_stays_by_an_absolute_time_on_the_object() -> None:
+    play = started(scaleDownDelaySeconds=60)
+    play.run(100)
+    until = play.revisions[A].drain_until
+    assert until is not None
+    assert until - play.now >= timedelta(seconds=59)
+    play.tick(58)
+    assert play.revisions[A].replicas == 1
+    play.tick(4)
+    assert play.revisions[A].replicas == 0
+
+
+def test_an_old_revision_that_is_named_again_is_no_longer_drained() -> None:
+    play = started(scaleDownDelaySeconds=300)
+    play.run(100)
+    assert play.revisions[A].drain_until is not None
+    play.begin(A)
+    play.settle()
+    assert play.revisions[A].drain_until is None
+    assert play.state == "Analysing"
+
+
+def test_old_revisions_are_kept_to_the_limit() -> None:
+    play = Play(spec=spec_of(revisionHistoryLimit=2, scaleDownDelaySeconds=30, analysis={"minRequests": 1}))
+    for name in ("aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd", "eeeeeeee"):
+        play.begin(name) if play.status else None
+        play.target = target(name)
+        play.settle()
+        play.run(100)
+        play.tick(40)
+    assert sorted(play.revisions) == ["cccccccc", "dddddddd", "eeeeeeee"]
+    assert [a.revision for a in play.actions if isinstance(a, DeleteRevision)] == ["aaaaaaaa", "bbbbbbbb"]
+
+
+def test_failing_canary_is_aborted_and_not_tried_again() -> None:
+    play = started()
+    play.error_rates[B] = 0.4
+    play.run(30)
+    assert play.status["stable"]["revision"] == A
+    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
+    assert (play.status["rejected"][0]["revision"], play.status["rejected"][0]["reason"]) == (B, "CanaryFailed")
+    assert play.condition("Ready") == ("False", "CanaryFailed")
+    assert play.condition("Stalled") == ("True", "CanaryFailed")
+    assert play.condition("Available")[0] == "True"
+    play.tick(60)
+    assert play.state == "Rest"
+    assert play.revisions[B].replicas == 0
+    assert play.reasons().count("RolloutStarted") == 1
+
+
+def test_verdict_and_weight_zero_are_one_write() -> None:
+    play = started()
+    play.error_rates[B] = 0.4
+    while "rejected" not in play.status:
+        play.now += timedelta(seconds=1)
+        play._serve(1)
+        play.step()
+    assert play.state == "Withdrawing"
+    assert play.status["canary"]["weight"] == 0
+    assert {t["revision"]: t["weight"] for t in play.status["traffic"]} == {A: 100, B: 0}
+
+
+def test_abort_waits_for_every_router_and_replaces_a_deaf_one_after_ten_seconds() -> None:
+    play = started()
+    play.deaf.add("r1")
+    order(play, "abort")
+    assert play.state == "Withdrawing"
+    play.tick(9)
+    assert play.state == "Withdrawing"
+    assert not any(isinstance(a, DeleteRouter) for a in play.actions)
+    play.tick(2)
+    assert [a.pod for a in play.actions if isinstance(a, DeleteRouter)] == ["r1"]
+    assert play.state == "Rest"
+
+
+def test_abort_by_a_person_rejects_the_revision() -> None:
+    play = started()
+    order(play, "abort")
+    assert play.state == "Rest"
+    assert play.status["rejected"][0]["reason"] == "Aborted"
+    assert "ann aborted" in play.status["rejected"][0]["message"]
+
+
+@pytest.mark.parametrize("state", ["Scaling", "Shifting", "Analysing", "Approval", "Holding", "Full"])
+def test_abort_works_in_every_state(state: str) -> None:
+    play = Play(
+        spec=spec_of(steps=[{"weight": 5, "approval": state == "Approval"}], analysis={"maxSeconds": 20})
+    ).begin()
+    if state == "Scaling":
+        play.stuck.add(B)
+    if state == "Shifting":
+        play.deaf.add("r1")
+    if state == "Holding":
+        play.per_second = 0
+    play.settle()
+    if state in ("Approval", "Holding"):
+        play.run(60, until=state)
+    if state == "Full":
+        play.deaf.add("r1")
+        order(play, "promote", id_="c0")
+        assert (play.state, play.status["rollout"]["weight"]) == ("Shifting", 100)
+    elif state != "Approval":
+        assert play.state == state
+    play.deaf.clear()
+    order(play, "abort")
+    assert play.state == "Rest"
+    assert play.status["stable"]["revision"] == A
+    assert play.status["rejected"][0]["revision"] == B
+
+
+def test_abort_works_while_suspended_and_nothing_else_moves() -> None:
+    play = started()
+    play.spec["suspend"] = True
+    play.tick(100)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    order(play, "abort")
+    assert play.state == "Rest"
+
+
+def test_a_failing_canary_is_aborted_even_after_promote_was_ordered() -> None:
+    play = started(replicas=4)
+    play.error_rates[B] = 0.4
+    play.stuck.add(B)
+    order(play, "promote")
+    assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
+    play.run(30)
+    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
+
+
+def test_promote_goes_to_the_end_at_once() -> None:
+    play = started()
+    order(play, "promote")
+    assert play.state == "Rest"
+    assert play.status["stable"]["revision"] == B
+    assert play.status["commands"] == ["c1"]
+
+
+def test_skip_goes_to_the_next_weight() -> None:
+    play = started()
+    order(play, "skip")
+    assert play.status["canary"]["weight"] == 25
+    play.settle()
+    assert play.status["canary"]["weight"] == 25  # executed once
+
+
+def test_a_command_for_another_revision_does_nothing_but_say_so() -> None:
+    play = started()
+    for verb in ("promote", "skip", "abort", "retry"):
+        order(play, verb, revision=C, id_=f"for-{verb}")
+        assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+        assert f"for-{verb}" in play.status["commands"]
+    assert play.reasons().count("CommandIgnored") == 4
+
+
+def test_retry_starts_a_rejected_revision_again() -> None:
+    play = started()
+    order(play, "abort")
+    order(play, "retry", id_="c2")
+    assert play.state == "Analysing"
+    assert "rejected" not in play.status
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+def test_approval_waits_for_a_person() -> None:
+    play = started(steps=[{"weight": 5}, {"weight": 25, "approval": True}, {"weight": 50}])
+    play.run(100, until="Approval")
+    play.tick(60)
+    assert (play.state, play.status["canary"]["weight"]) == ("Approval", 25)
+    assert "kubectl perennial promote rain" in play.words()
+    order(play, "promote")
+    assert play.status["canary"]["weight"] == 50
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+def test_a_new_revision_sets_weight_zero_first() -> None:
+    play = started()
+    play.tick(8)
+    play.target = target(C)
+    seen = []
+    for _ in range(12):
+        play.step()
+        seen.append({t["revision"]: t["weight"] for t in play.status["traffic"]})
+    first_c = next(i for i, weights in enumerate(seen) if C in weights)
+    assert any(weights.get(B) == 0 for weights in seen[:first_c])
+    assert all(weights.get(B, 0) == 0 for weights in seen[first_c:])
+    assert play.status["stable"]["revision"] == A
+    assert "Superseded" in play.reasons()
+    play.run(100)
+    assert play.status["stable"]["revision"] == C
+    assert "rejected" not in play.status
+
+
+def test_back_to_stable_settles_at_once() -> None:
+    play = started()
+    play.tick(8)
+    play.target = target(A)
+    play.settle()
+    assert play.state == "Rest"
+    assert play.condition("Ready") == ("True", "Serving")
+    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
+    assert "rejected" not in play.status
+
+
+def test_same_revision_under_a_new_name_is_no_rollout() -> None:
+    play = Play()
+    play.settle()
+    version = play.status["trafficVersion"]
+    play.target = target(A, version="rain-renamed")
+    play.commit = "def5678"
+    play.settle()
+    assert play.status["stable"]["version"] == "rain-renamed"
+    assert (play.status["history"][0]["version"], play.status["history"][0]["commit"]) == ("rain-renamed", "def5678")
+    assert play.status["trafficVersion"] == version
+
+
+def test_canary_that_never_becomes_ready_ends_on_its_deadline_with_the_reason() -> None:
+    play = Play(spec=spec_of(progressDeadlineSeconds=20)).begin()
+    play.stuck.add(B)
+    play.settle()
+    play.revisions[B] = replace(play.revisions[B], trouble="container fetch exits 65: the model directory is empty")
+    play.run(40)
+    assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
+    assert "the model directory is empty" in play.words()
+    assert play.condition("Available")[0] == "True"
+
+
+def test_deadline_counts_in_a_held_step_too() -> None:
+    play = started(progressDeadlineSeconds=30, analysis={"maxSeconds": 10, "holdMaxSeconds": 900})
+    play.per_second = 0
+    play.run(30, until="Holding")
+    play.lose(B)
+    play.run(60)
+    assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
+
+
+def test_no_traffic_holds_and_says_how_many_requests_are_needed() -> None:
+    play = Play(per_second=0).begin()
+    play.tick(30)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    assert play.status["rollout"]["analysis"]["requestsNeeded"] == 142
+    assert "142 without a failure are needed" in play.words()
+
+
+def test_inconclusive_holds_then_expires_without_rejecting() -> None:
+    play = Play(per_second=0, spec=spec_of(analysis={"maxSeconds": 20, "holdMaxSeconds": 40})).begin()
+    play.run(60, until="Holding")
+    assert "Inconclusive" in play.reasons()
+    play.run(60)
+    assert "rejected" not in play.status
+    assert play.status["expired"]["revision"] == B
+    assert play.condition("Stalled") == ("True", "RolloutExpired")
+    play.tick(30)
+    assert play.state == "Rest"
+    play.per_second = 100
+    order(play, "retry")
+    assert play.state == "Analysing"
+    assert "expired" not in play.status
+
+
+def test_a_held_rollout_goes_on_when_evidence_arrives() -> None:
+    play = Play(per_second=0, spec=spec_of(analysis={"maxSeconds": 10})).begin()
+    play.run(60, until="Holding")
+    play.per_second = 100
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+@pytest.mark.parametrize(("choice", "stable"), [("Abort", A), ("Promote", B)])
+def test_inconclusive_follows_the_spec(choice: str, stable: str) -> None:
+    play = Play(per_second=0, spec=spec_of(analysis={"maxSeconds": 10, "onInconclusive": choice})).begin()
+    play.settle()
+    play.run(200)
+    assert play.status["stable"]["revision"] == stable
+
+
+def test_routers_away_hold_the_weight() -> None:
+    play = started()
+    play.tick(3)
+    play.routers = []
+    play.tick(60)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    assert "No router tells its counts" in play.words()
+    play.routers = ["r1"]
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+def test_no_router_ready_holds_before_the_weight_counts() -> None:
+    play = Play().begin()
+    play.routers = []
+    play.settle()
+    assert play.state == "Shifting"
+    assert "No router is ready" in play.words()
+
+
+def test_one_router_behind_holds_the_step() -> None:
+    play = Play().begin()
+    play.deaf.add("r2")
+    play.settle()
+    assert play.state == "Shifting"
+    assert "1 of 2 routers confirm 5%" in play.words()
+
+
+def test_a_provider_outage_holds_and_never_aborts() -> None:
+    play = started()
+    play.more["metrics"] = (MetricFinding("auc", Outcome.ERROR, "connection refused"),)
+    play.tick(120)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    assert "cannot be read: connection refused" in play.words()
+
+
+def test_operator_away_for_a_minute_counts_once_and_goes_on() -> None:
+    play = started()
+    play.tick(8)
+    before = play.recorded.rollout
+    assert before is not None
+    play.now += timedelta(seconds=60)
+    play._serve(60)
+    play.step()
+    after = play.recorded.rollout
+    assert after is not None
+    grown = after.evidence.tally(5).canary.requests - before.evidence.tally(5).canary.requests
+    assert grown == 300
+    assert grown == 60 * play.per_second * 5 // 100
+
+
+def test_stable_lost_keeps_the_healthy_copy() -> None:
+    play = started()
+    play.lose(A)
+    order(play, "abort")
+    play.tick(120)
+    assert play.revisions[B].replicas == 1
+    assert B in {t["revision"] for t in play.status["traffic"]}
+    play.recover(A)
+    play.tick(60)
+    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
+    assert play.revisions[B].replicas == 0
+
+
+def test_available_says_stable_lost() -> None:
+    play = started()
+    play.lose(A)
+    play.tick(1)
+    assert play.condition("Available") == ("True", "StableLost")
+
+
+def test_auto_replaces_a_single_stable_when_there_is_no_room_and_restores_it_on_failure() -> None:
+    play = Play(spec=spec_of(progressDeadlineSeconds=60)).begin()
+    play.stuck.add(B)
+    play.settle()
+    play.revisions[B] = replace(
+        play.revisions[B],
+        trouble="0/1 nodes are available: 1 Insufficient nvidia.com/gpu",
+        unschedulable_since=play.now,
+    )
+    play.tick(29)
+    assert play.state == "Scaling"
+    play.tick(2)
+    assert play.state == "Replacing"
+    assert play.revisions[A].replicas == 0
+    assert "Insufficient nvidia.com/gpu" in next(n.message for n in play.events if n.reason == "NoRoom")
+    play.run(90)
+    assert play.revisions[A].replicas == 1
+    assert play.revisions[B].replicas == 0
+    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
+    assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
+
+
+def test_replace_promotes_without_analysis_when_it_comes_up() -> None:
+    play = Play(spec=spec_of(surge="Replace")).begin()
+    play.settle()
+    assert play.status["stable"]["revision"] == B
+    assert "downtime" in next(n.message for n in play.events if n.reason == "NoRoom")
+
+
+def test_replace_with_several_replicas_keeps_the_analysis() -> None:
+    play = Play(spec=spec_of(surge="Replace", replicas=4)).begin()
+    play.settle()
+    assert play.state == "Analysing"
+    assert (play.revisions[A].replicas, play.revisions[B].replicas) == (3, 1)
+    sizes = set()
+    while play.state != "Rest":
+        play.tick()
+        sizes.add(play.revisions[A].replicas + play.revisions[B].replicas if play.state != "Rest" else 0)
+    assert max(sizes) <= 4
+    assert play.revisions[B].replicas == 4
+
+
+def test_a_version_rejected_in_git_is_not_rolled_out_and_may_be_tried_when_that_is_removed() -> None:
+    play = Play().begin()
+    refused = Rejection(B, f"rain-{B}", "CanaryFailed", "It failed.", "2026-11-25T09:00:00Z")
+    play.target = target(B, refused=refused)
+    play.settle()
+    assert (play.state, play.condition("Stalled")) == ("Rest", ("True", "CanaryFailed"))
+    order(play, "retry")
+    assert "remove that in Git" in play.events[-1].message
+    play.target = target(B)
+    play.settle()
+    assert play.state == "Analysing"
+
+
+def test_a_rejection_that_went_to_git_ends_with_it() -> None:
+    play = started()
+    order(play, "abort")
+    entry = play.recorded.rejected[0]
+    play.more["version_rejections"] = {entry.version: None}
+    play.settle()
+    assert play.state == "Rest"  # Git does not hold it yet: status keeps it
+    play.more["version_rejections"] = {entry.version: entry}
+    play.settle()
+    assert play.status["rejected"][0]["recorded"] is True
+    play.more["version_rejections"] = {entry.version: None}
+    play.settle()
+    assert play.state == "Analysing"
+
+
+def test_a_version_that_vanishes_for_a_moment_does_not_end_its_rollout() -> None:
+    play = started()
+    play.target = Untargeted("VersionUnknown", "ModelVersion rain-bbbbbbbb does not exist.", version=f"rain-{B}")
+    play.tick(3)
+    assert play.state == "Analysing"
+    play.target = Untargeted("NoVersionYet", "spec.model.version is not set.")
+    play.settle()
+    assert play.state == "Rest"
+    assert "Withdrawn" in play.reasons()
+    assert play.condition("Ready") == ("True", "NoVersionYet")
+
+
+def test_no_version_yet_is_ready_but_not_available() -> None:
+    play = Play(target=Untargeted("NoVersionYet", "spec.model.version is not set."))
+    play.settle()
+    assert play.condition("Ready") == ("True", "NoVersionYet")
+    assert play.condition("Available")[0] == "False"
+
+
+def test_changed_steps_in_the_middle_go_on_from_the_live_weight() -> None:
+    play = started()
+    play.tick(3)
+    play.spec["rollout"]["steps"] = [{"weight": 2}, {"weight": 40}]
+    play.run(100, until="Rest")
+    assert {5, 40, 100} <= set(play.weights)
+    assert 25 not in play.weights
+
+
+def test_every_state_has_an_exit_and_every_running_state_can_be_aborted() -> None:
+    for state, row in TRANSITIONS.items():
+        assert set(row.values()) - {state}, state
+        if state not in AT_REST and state is not State.WITHDRAWING:
+            assert State.WITHDRAWING in row.values(), state
+    reached = {target for row in TRANSITIONS.values() for target in row.values()}
+    assert reached == set(State)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**9))
+def test_whatever_happens_weights_are_sound_and_decisions_settle(seed: int) -> None:
+    """Random worlds: weights sum to 100, never exceed the step's, no weight on too few pods, applying settles."""
+    rng = random.Random(seed)
+    play = Play(
+        spec=spec_of(
+            replicas=rng.choice([1, 1, 3]),
+            surge=rng.choice(["Auto", "Surge", "Replace"]),
+            progressDeadlineSeconds=20,
+            analysis={
+                "maxSeconds": 15,
+                "holdMaxSeconds": 20,
+                "onInconclusive": rng.choice(["Hold", "Promote", "Abort"]),
+            },
+            steps=[{"weight": 5}, {"weight": 50, "approval": rng.random() < 0.3}],
+        )
+    )
+    for turn in range(25):
+        _happen(play, rng, turn)
+        play.tick(rng.choice([1, 1, 5, 12]))
+        _check(play)
+
+
+def _happen(play: Play, rng: random.Random, turn: int) -> None:
+    revision = rng.choice([A, B, C])
+    match rng.randrange(9):
+        case 0 | 1:
+            play.target = target(revision)
+        case 2:
+            play.command = Command(rng.choice(["promote", "abort", "retry", "skip"]), revision, f"id-{turn}", "ann")
+        case 3 if revision in play.revisions:
+            play.lose(revision)
+        case 4 if revision in play.revisions:
+            play.recover(revision)
+        case 5:
+            play.error_rates[revision] = rng.choice([0.0, 0.0, 0.5])
+        case 6:
+            play.routers = rng.choice([["r1", "r2"], ["r1"], [], ["r1", "r2", "r3"]])
+        case 7:
+            play.deaf = set(rng.choice([[], ["r1"]]))
+        case 8:
+            play.per_second = rng.choice([0, 100, 100])
+
+
+def _check(play: Play) -> None:
+    traffic = play.recorded.traffic
+    if play.recorded.stable is not None:
+        assert sum(weight for _, weight in traffic) == 100
+    rollout = play.recorded.rollout
+    if rollout is not None:
+        assert play.recorded.weight_of(rollout.target.revision) <= rollout.weight
+        assert (
+            rollout.target.revision not in {r.revision for r in play.recorded.rejected} or play.state == "Withdrawing"
+        )
+    assert not play.step()  # settled: deciding again yields nothing
+    types = {c["type"] for c in play.status["conditions"]}
+    assert {"Ready", "Available"} <= types
+    assert all(c["message"] for c in play.status["conditions"])
