@@ -27,9 +27,8 @@ def api_server() -> Iterator[ApiServer]:
 def _establish(server: ApiServer, path: Path) -> None:
     definition = yaml.safe_load(path.read_text(encoding="utf-8"))
     name = definition["metadata"]["name"]
-    server.request(
-        "PATCH", path_of(CRD, "", name), definition, content=APPLY, fieldManager="perennial-tests", force="true"
-    )
+    # As kubectl, so that a person's `kubectl apply --server-side` of the CRDs afterwards meets no other manager.
+    server.request("PATCH", path_of(CRD, "", name), definition, content=APPLY, fieldManager="kubectl", force="true")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         conditions = server.request("GET", path_of(CRD, "", name)).get("status", {}).get("conditions") or ()

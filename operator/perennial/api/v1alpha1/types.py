@@ -55,8 +55,8 @@ Uri = Annotated[str, Field(max_length=1024, pattern=READABLE_URI)]
 OutputUri = Annotated[str, Field(max_length=1024, pattern=WRITABLE_PREFIX)]
 Query = Annotated[str, Field(min_length=1, max_length=4096)]
 
-Decimal = Annotated[str, Field(min_length=1, max_length=32, pattern=DECIMAL)]
-PositiveDecimal = Annotated[str, Field(min_length=1, max_length=32, pattern=POSITIVE_DECIMAL)]
+Decimal = Annotated[str, Field(min_length=1, max_length=48, pattern=DECIMAL)]
+PositiveDecimal = Annotated[str, Field(min_length=1, max_length=48, pattern=POSITIVE_DECIMAL)]
 """A decimal that is not negative."""
 Share = Annotated[str, Field(min_length=1, max_length=20, pattern=SHARE)]
 """A decimal from 0 to 1."""
