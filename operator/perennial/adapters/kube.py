@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -25,6 +26,7 @@ from kubernetes.aio.dynamic.client import DynamicClient
 from perennial.adapters.kube_errors import error_of, is_precondition
 from perennial.api import kinds
 from perennial.api.kinds import Kind
+from perennial.domain.conditions import bounded
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Conflict, Invalid, PerennialError, Stalled, Unavailable
 from perennial.ports import PatchTarget
@@ -79,8 +81,9 @@ async def open_access(kubeconfig: str | None = None, context: str | None = None)
     try:
         namespace = await _configure(configuration, kubeconfig, context)
         access = Access(configuration, namespace)
-    except (kube_config.ConfigException, OSError, ValueError, KeyError) as error:
-        raise Stalled("NoCluster", f"no usable Kubernetes configuration: {error}") from error
+    except (kube_config.ConfigException, yaml.YAMLError, OSError, LookupError, ValueError, TypeError) as error:
+        words = bounded(" ".join(str(error).split()), 500)
+        raise Stalled("NoCluster", f"no usable Kubernetes configuration: {words}") from error
     try:
         yield access
     finally:
