@@ -13,16 +13,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from examples.rain.demo import play, report
+from examples.rain.demo.play import Play, Result
+from examples.rain.demo.stage import BUILD, SYSTEM, DemoError, Stage, Timeline, build_images, install
+from examples.rain.demo.watch import Watcher
 from localcluster.errors import ClusterError
 from localcluster.using import KEEP, Running, using
 from perennial.adapters.kube import connect_store
 from perennial.api import kinds
 from perennial.domain.errors import PerennialError
-
-from examples.rain.demo import play, report
-from examples.rain.demo.play import Play, Result
-from examples.rain.demo.stage import BUILD, SYSTEM, DemoError, Stage, Timeline, build_images, install
-from examples.rain.demo.watch import Watcher
 
 NAMESPACE = "rain-demo"
 CLUSTER = "demo"

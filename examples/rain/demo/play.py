@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from perennial.api import kinds
-from perennial.domain import conditions
-from perennial.domain.times import parse_time
 
 from examples.rain.demo import servers
 from examples.rain.demo.stage import DemoError, Stage, repository_files
 from examples.rain.demo.watch import Watcher
+from perennial.api import kinds
+from perennial.domain import conditions
+from perennial.domain.times import parse_time
 
 DEPLOYMENT = "rain"
 POLICIES = ("rain-inputs", "rain-predictions")
@@ -142,7 +142,7 @@ class Play:
         if "year" in said:
             self.result.years[said["year"]] = said
             self.stage.timeline.tell(
-                f"year {said['year']}: {said['sent']} rows sent, {said['failed']} failed, log loss {said['log_loss']:.3f}"
+                f"year {said['year']}: {said['sent']} rows, {said['failed']} failed, log loss {said['log_loss']:.3f}"
             )
         if said.get("done"):
             self.result.replay_sent = said["sent"]

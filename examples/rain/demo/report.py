@@ -145,7 +145,8 @@ def page(figures: dict[str, Any], story: Story) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Perennial: the rain example</title>'
         f"<style>{STYLE}</style></head><body><h1>Perennial: the rain example</h1>"
         f"<h2>Figures</h2><table>{rows}</table>{plots}"
-        f"<h2>Log loss by year</h2><table><tr><th>year</th><th>never retrained</th><th>Perennial</th></tr>{years}</table>"
+        "<h2>Log loss by year</h2><table><tr><th>year</th><th>never retrained</th><th>Perennial</th></tr>"
+        f"{years}</table>"
         f"<h2>What happened</h2><table>{lines}</table><h2>The repository</h2><pre>{log}</pre></body></html>"
     )
 

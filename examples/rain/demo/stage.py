@@ -14,6 +14,7 @@ from string import Template
 from typing import Any, TypeVar
 
 import yaml
+
 from localcluster import project
 from localcluster.using import Running
 from perennial.api import kinds
@@ -89,9 +90,11 @@ class Stage:
         said = []
         for kind in kinds.OUR_KINDS:
             for obj in await self.store.list(kind, self.namespace):
-                for condition in obj.get("status", {}).get("conditions", ()):
-                    if (condition["type"], condition["status"]) in (("Stalled", "True"), ("Ready", "False")):
-                        said.append(f"{kind.kind} {obj['metadata']['name']}: {condition.get('message', '')}")
+                said += [
+                    f"{kind.kind} {obj['metadata']['name']}: {condition.get('message', '')}"
+                    for condition in obj.get("status", {}).get("conditions", ())
+                    if (condition["type"], condition["status"]) in (("Stalled", "True"), ("Ready", "False"))
+                ]
         return "; ".join(said) or "no object says that anything is wrong"
 
     async def job(
@@ -192,7 +195,7 @@ def build_images(cluster: Running, timeline: Timeline) -> dict[str, str]:
 
 
 def install(stage: Stage) -> None:
-    """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for the demo's Git server."""
+    """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for a Git server inside."""
     folder = BUILD / "install"
     folder.mkdir(parents=True, exist_ok=True)
     config = {"image": stage.tags["perennial"], "git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags)}

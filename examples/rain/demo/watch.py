@@ -4,11 +4,10 @@ import asyncio
 import time
 from typing import Any
 
+from examples.rain.demo.stage import Stage
 from perennial.api import kinds
 from perennial.domain.errors import PerennialError
 from perennial.domain.times import parse_time
-
-from examples.rain.demo.stage import Stage
 
 EVERY = 1.0
 CLOSELY = 0.2
