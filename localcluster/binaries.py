@@ -82,6 +82,20 @@ def cache_lock(name: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def workspace(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new directory in `parent`, removed at the end; leftovers of interrupted makers with the same prefix go first.
+    The caller holds the lock that keeps other makers out."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(f".{prefix}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f".{prefix}-", dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def binary(name: str) -> Path:
     """Path of a binary, built first if it is not in the cache. `name` is a key of SOURCES or, for Kubernetes, one of
     its components."""
@@ -128,9 +142,7 @@ def _build(name: str, source: Source, directory: Path) -> None:
     folder = HERE / source.folder
     say(f"building {name} from published modules (once; it is kept in {directory})")
     total = len(run(["go", "list", "-deps", *_tags(source), source.package], cwd=folder, env=_environment()).split())
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
-    try:
+    with workspace(directory.parent, name) as temporary:
         started = time.monotonic()
         _compile(name, source, folder, temporary / name, total)
         for alias in source.names:
@@ -139,8 +151,6 @@ def _build(name: str, source: Source, directory: Path) -> None:
             shutil.rmtree(directory)
         os.replace(temporary, directory)
         say(f"built {name} in {time.monotonic() - started:.0f} s")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _tags(source: Source) -> list[str]:

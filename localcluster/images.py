@@ -8,13 +8,12 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from localcluster import choose, containerd, host, lifecycle, packages, state, wheels
-from localcluster.binaries import cache_lock, cache_root
+from localcluster.binaries import cache_lock, cache_root, workspace
 from localcluster.errors import ClusterError
 from localcluster.shell import run, say, succeeds
 
@@ -79,11 +78,9 @@ def build(image: Image) -> Path:
         if path.exists():
             return path
         say(f"building image {image.tag}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as temporary:
-            context = Path(temporary) / "context"
+        with workspace(path.parent, "build") as temporary:
+            context, output = temporary / "context", temporary / "image.tar"
             _fill_context(context, image, wheel_directory)
-            output = Path(temporary) / "image.tar"
             (_docker if docker else _buildah)(image, context, output)
             os.replace(output, path)
         _prune(path)
@@ -218,8 +215,8 @@ def _debian_base(tool: Sequence[str]) -> str:
     if succeeds([*tool, "inspect", "--type", "image", tag]):
         return tag
     say("making the base image from Debian packages (once, about a minute)")
-    with tempfile.TemporaryDirectory(prefix=".base-", dir=_store()) as temporary:
-        tar = Path(temporary) / "base.tar"
+    with workspace(_store(), "base") as temporary:
+        tar = temporary / "base.tar"
         run(["mmdebstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", *BASE_OPTIONS, BASE_SUITE, tar,
              BASE_MIRROR], timeout=1800)  # fmt: skip
         container = run([*tool, "from", "scratch"]).strip()

@@ -1,12 +1,14 @@
 """`up` and `down` of a local cluster."""
 
+import contextlib
 import os
 import platform
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +19,7 @@ from localcluster.errors import ClusterError
 from localcluster.shell import say
 from localcluster.state import State
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 VOLUMES = 20
 """Ready-made PersistentVolumes: there is no provisioner."""
 
@@ -32,10 +35,15 @@ def up(name: str, *, gpus: int = 2, fake_nodes: int = 0, node: bool = True) -> S
     """Makes and starts a cluster; returns at once when it already runs. Whatever interrupts it, nothing is left."""
     if reason := supported():
         raise ClusterError(f"a local cluster cannot run here: {reason}")
-    packages.install(packages.CLUSTER)
-    for needed in ("kubernetes", *(("coredns",) if node else ()), *(("kwok",) if fake_nodes else ())):
-        binary(needed)
-    with state.lock(f"cluster-{name}"), _signals_raise():
+    with _signals_raise():
+        packages.install(packages.CLUSTER)
+        for needed in ("kubernetes", *(("coredns",) if node else ()), *(("kwok",) if fake_nodes else ())):
+            binary(needed)
+        return _up(name, gpus=gpus, fake_nodes=fake_nodes, node=node)
+
+
+def _up(name: str, *, gpus: int, fake_nodes: int, node: bool) -> State:
+    with state.lock(f"cluster-{name}"):
         known = state.load(name)
         if known is not None:
             if healthy(known):
@@ -269,21 +277,27 @@ def _remove(known: State) -> None:
             host.restore_before(state.ROOT / ".host")
 
 
-class _signals_raise:  # noqa: N801 - used like a function
-    """While active, SIGTERM and SIGHUP end the program the way SIGINT does: by an exception that cleans up."""
-
-    def __enter__(self) -> None:
-        self._before = {n: signal.signal(n, self._raise) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """While active, SIGTERM and SIGHUP end the program the way SIGINT does: by an exception, so that it cleans up.
+    Handlers belong to the main thread; in others nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _raise_exit) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
-    @staticmethod
-    def _raise(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+
+def _raise_exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    """Nothing may interrupt the cleaning up; `_signals_raise` puts the handlers back."""
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)

@@ -2,13 +2,11 @@
 
 import hashlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from localcluster.binaries import cache_lock, cache_root
+from localcluster.binaries import cache_lock, cache_root, workspace
 from localcluster.errors import ClusterError
 from localcluster.shell import run, say
 
@@ -72,13 +70,9 @@ def files(top: Path) -> list[Path]:
 
 
 def _fill(path: Path, arguments: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
-    try:
+    with workspace(path.parent, "new") as temporary:
         run([*_pip(), "wheel", "--quiet", "--wheel-dir", temporary, *arguments], timeout=1800)
         os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _pip() -> list[str]:
