@@ -69,10 +69,10 @@ def locate(uri: str, environ: Mapping[str, str], claims: str = CLAIMS_ROOT) -> L
 
 def _options(scheme: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """Options of the fsspec file system. FSSPEC_* variables are read by fsspec itself when it is imported."""
-    fresh: dict[str, Any] = {"skip_instance_cache": True}
     if scheme.startswith("http") or scheme == "memory":
-        return {} if scheme == "memory" else fresh
-    fresh["use_listings_cache"] = False
+        return {}
+    # A listing may be older than what was just written; everything else of an instance may be shared.
+    fresh: dict[str, Any] = {"use_listings_cache": False}
     if scheme != "s3":
         return fresh
     given = {
@@ -86,7 +86,8 @@ def _options(scheme: str, environ: Mapping[str, str]) -> dict[str, Any]:
     endpoint = (
         environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or environ.get("FSSPEC_S3_ENDPOINT_URL")
     )
-    config: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}
+    tries = int(environ.get("AWS_MAX_ATTEMPTS", "4"))
+    config: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": tries}}
     if endpoint:
         # Servers other than Amazon's know buckets by path, not by host name.
         fresh["endpoint_url"] = endpoint
