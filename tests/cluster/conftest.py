@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from examples.rain.demo.stage import SYSTEM, Stage, Timeline, build_images, install
 from localcluster.using import Running, using
 
 
@@ -24,3 +25,17 @@ def namespace(cluster: Running) -> Iterator[str]:
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Running) -> Stage:
+    """The operator installed as a user installs it, with the images of the short loop loaded.
+
+    The stage's store is None: each test opens its own in its own event loop.
+    """
+    timeline = Timeline()
+    tags = build_images(cluster, timeline, ("perennial", "git", "s3", "trivial"))
+    stage = Stage(cluster, None, timeline, SYSTEM, tags)  # type: ignore[arg-type]
+    install(stage)
+    stage.kubectl("-n", SYSTEM, "rollout", "status", "deployment/perennial-operator", "--timeout=180s")
+    return stage

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +26,6 @@ DEPLOYMENT = "rain"
 POLICIES = ("rain-inputs", "rain-predictions")
 FIRST, LAST, WINDOW = 10, 28, 8
 RATE = 100
-VERSIONS_FOLDER = "models"
-CLONE = "git clone -q http://$GIT_USER:$GIT_PASSWORD@git/rain.git /tmp/rain && cd /tmp/rain"
-PERSON = 'git -c user.name="Ada Person" -c user.email=ada@example.com'
 
 
 @dataclass
@@ -87,15 +84,13 @@ class Play:
     async def prepare(self) -> None:
         """Servers up, bucket filled, repository with a first commit."""
         stage = self.stage
-        stage.apply(*servers.secrets(), *servers.servers(stage.tags))
-        for name in ("git", "s3"):
-            await stage.wait(f"the {name} server", lambda name=name: self._available(name), 180)
-        await stage.job("prepare", stage.tags["rain"], ["python3", "prepare.py"], env=store_env())
+        await stage.serve_git_and_store()
+        await stage.job("prepare", stage.tags["rain"], ["python3", "prepare.py"], env=servers.store_env())
         await stage.wait("the data upload", lambda: stage.job_done("prepare"), 180)
         node = await stage.store.list(kinds.NODE)
         gpus = any(int(n["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for n in node)
         files = repository_files(stage.tags, WINDOW, gpus)
-        await self.person("first-commit", "Rain: train, serve, watch", files)
+        await stage.person("first-commit", "Rain: train, serve, watch", files)
         where = "with a GPU" if gpus else "without GPUs, the cluster offers none"
         stage.timeline.tell(f"Ada pushed the manifests of rain to Git (training {where})")
         stage.apply(yaml.safe_load(files["gitsync.yaml"]))
@@ -110,7 +105,7 @@ class Play:
     async def start_load(self) -> None:
         """Steady load in a pod of its own, for the rest of the demo."""
         command = ["python3", "load.py", "--host", DEPLOYMENT, "--model", DEPLOYMENT, "--rate", str(RATE)]
-        await self.stage.job("load", self.stage.tags["rain"], command, env=store_env())
+        await self.stage.job("load", self.stage.tags["rain"], command, env=servers.store_env())
         await self.stage.wait("the steady load", lambda: self.stage.job_log("load"), 60)
         self.stage.timeline.tell(f"steady load of {RATE} requests/s, marked so that it is not binned for drift")
 
@@ -120,7 +115,7 @@ class Play:
         stage.apply(*replay_account())
         command = ["python3", "replay.py", "--url", DEPLOYMENT, "--model", DEPLOYMENT, "--namespace", stage.namespace]
         command += ["--first", str(FIRST), "--last", str(LAST), "--window", str(WINDOW)]
-        await stage.job("replay", stage.tags["rain"], command, env=store_env(), account="replay")
+        await stage.job("replay", stage.tags["rain"], command, env=servers.store_env(), account="replay")
         read = 0
         while True:
             lines = (await stage.job_log("replay")).splitlines()
@@ -168,7 +163,7 @@ class Play:
     async def broken_model(self) -> None:
         """A person commits the broken version; the canary must be aborted and Git reverted."""
         stage = self.stage
-        await stage.job("broken", stage.tags["rain"], ["python3", "broken.py"], env=store_env())
+        await stage.job("broken", stage.tags["rain"], ["python3", "broken.py"], env=servers.store_env())
         await stage.wait("the broken model's upload", lambda: stage.job_done("broken"), 120)
         facts = json.loads((await stage.job_log("broken")).strip().splitlines()[-1])
         name = self.result.broken_version = "rain-ada1"
@@ -181,7 +176,7 @@ class Play:
         }
         files = {f"versions/{name}.yaml": yaml.safe_dump(version, sort_keys=False)}
         edit = f"sed -i -E 's/^( +version:).*/\\1 {name}/' models/serving.yaml"
-        await self.person("broken-commit", f"Try {name}, made on my laptop", files, edit)
+        await stage.person("broken-commit", f"Try {name}, made on my laptop", files, edit)
         stage.timeline.tell(f"Ada pushed {name}: its encoder never saw the warmest fifth of the days")
         self.watcher.watch_abort(name)
         aborted = await stage.wait("the canary to be aborted", lambda: self._rejected(name), 300, every=0.1)
@@ -205,29 +200,11 @@ class Play:
         version = await stage.store.get(kinds.MODEL_VERSION, stage.namespace, self.result.first_version)
         uri = (version or {})["spec"]["artifact"]["uri"]
         command = ["python3", "score.py", "--uri", uri, "--first", str(FIRST), "--last", str(LAST)]
-        await stage.job("score", stage.tags["rain"], command, env=store_env())
+        await stage.job("score", stage.tags["rain"], command, env=servers.store_env())
         await stage.wait("the score of the first model on all years", lambda: stage.job_done("score"), 120)
         losses = json.loads((await stage.job_log("score")).strip().splitlines()[-1])["log_loss"]
         self.result.never = {int(year): loss for year, loss in losses.items()}
-        script = f"{CLONE} && git log --format='%h %an: %s'"
-        await stage.job("git-log", stage.tags["perennial"], ["sh", "-c", script], env=git_env())
-        await stage.wait("the Git log", lambda: stage.job_done("git-log"), 60)
-        self.result.git_log = (await stage.job_log("git-log")).strip().splitlines()
-
-    async def person(self, job: str, message: str, files: Mapping[str, str], edit: str = "true") -> None:
-        """A person clones, adds files below models/, edits, commits and pushes; again when the branch moved."""
-        copies = [f"mkdir -p $(dirname models/{name}) && cp /files/f{i} models/{name}" for i, name in enumerate(files)]
-        push = f'({PERSON} commit -q -am "{message}"; git push -q origin HEAD:main)'
-        again = f"until {push}; do {PERSON} pull -q --rebase; done"
-        script = " && ".join(["set -e", CLONE, "git checkout -q -B main", *copies, edit, "git add -A", again])
-        numbered = {f"f{i}": text for i, text in enumerate(files.values())}
-        image = self.stage.tags["perennial"]
-        await self.stage.job(job, image, ["sh", "-c", script], env=git_env(), files=numbered)
-        await self.stage.wait("Ada's push", lambda: self.stage.job_done(job), 90)
-
-    async def _available(self, name: str) -> bool | None:
-        found = await self.stage.store.get(kinds.DEPLOYMENT, self.stage.namespace, name)
-        return bool((found or {}).get("status", {}).get("availableReplicas")) or None
+        self.result.git_log = await stage.git_log()
 
     async def _deployment(self) -> dict[str, Any]:
         return await self.stage.store.get(kinds.MODEL_DEPLOYMENT, self.stage.namespace, DEPLOYMENT) or {}
@@ -266,18 +243,6 @@ class Play:
             return None
         sync = await self.stage.store.get(kinds.GIT_SYNC, self.stage.namespace, "rain") or {}
         return sync.get("status", {}).get("writeBack", {}).get("lastCommit")
-
-
-def store_env() -> list[dict[str, Any]]:
-    """The artifact store's credentials, for pods of people and clients."""
-    keys = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    return [{"name": k, "valueFrom": {"secretKeyRef": {"name": "rain-store", "key": k}}} for k in keys]
-
-
-def git_env() -> list[dict[str, Any]]:
-    """The repository's credentials, for people."""
-    pairs = (("GIT_USER", "username"), ("GIT_PASSWORD", "password"))
-    return [{"name": n, "valueFrom": {"secretKeyRef": {"name": "rain-git", "key": k}}} for n, k in pairs]
 
 
 def replay_account() -> list[dict[str, Any]]:

@@ -125,3 +125,15 @@ def _server(
             "spec": {"selector": labels, "ports": [{"port": port, "targetPort": target}]},
         },
     ]
+
+
+def store_env() -> list[dict[str, Any]]:
+    """The artifact store's credentials, for pods of people and clients."""
+    keys = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return [{"name": k, "valueFrom": {"secretKeyRef": {"name": "rain-store", "key": k}}} for k in keys]
+
+
+def git_env() -> list[dict[str, Any]]:
+    """The repository's credentials, for people."""
+    pairs = (("GIT_USER", "username"), ("GIT_PASSWORD", "password"))
+    return [{"name": n, "valueFrom": {"secretKeyRef": {"name": "rain-git", "key": k}}} for n, k in pairs]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from examples.rain.demo import servers
 from localcluster import project
 from localcluster.using import Running
 from perennial.api import kinds
@@ -24,6 +25,17 @@ ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "demo"
 SYSTEM = "perennial-system"
 PROGRESS_SECONDS = 10.0
+CLONE = "git clone -q http://$GIT_USER:$GIT_PASSWORD@git/rain.git /tmp/clone && cd /tmp/clone"
+PERSON = 'git -c user.name="Ada Person" -c user.email=ada@example.com'
+IMAGES = {
+    "perennial": project.perennial,
+    "sklearn": project.sklearn,
+    "rain": project.rain,
+    "git": project.git_server,
+    "s3": project.s3_server,
+    "trivial": project.trivial,
+}
+DEMO_IMAGES = ("perennial", "sklearn", "rain", "git", "s3")
 FoundT = TypeVar("FoundT")
 
 
@@ -117,6 +129,35 @@ class Stage:
             return ""
         return await self.store.log(self.namespace, pods[0]["metadata"]["name"], "main", limit_bytes=8 << 20) or ""
 
+    async def person(self, job: str, message: str, files: Mapping[str, str], edit: str = "true") -> None:
+        """A person clones, adds files below models/, edits, commits and pushes; again when the branch moved."""
+        copies = [f"mkdir -p $(dirname models/{name}) && cp /files/f{i} models/{name}" for i, name in enumerate(files)]
+        commit = f'{PERSON} commit -q -m "{message}"'
+        push = f"until git push -q origin HEAD:main; do {PERSON} pull -q --rebase origin main; done"
+        script = " && ".join(["set -e", CLONE, "git checkout -q -B main", *copies, edit, "git add -A", commit, push])
+        numbered = {f"f{i}": text for i, text in enumerate(files.values())}
+        await self.job(job, self.tags["perennial"], ["sh", "-c", script], env=servers.git_env(), files=numbered)
+        await self.wait("a person's push", lambda: self.job_done(job), 90)
+
+    async def git_log(self, form: str = "%h %an: %s") -> list[str]:
+        """The repository's history, newest first."""
+        script = f"{CLONE} && git log --format='{form}'"
+        name = f"git-log-{int(time.time() * 10) % 100000}"
+        await self.job(name, self.tags["perennial"], ["sh", "-c", script], env=servers.git_env())
+        await self.wait("the Git log", lambda: self.job_done(name), 60)
+        return (await self.job_log(name)).strip().splitlines()
+
+    async def available(self, name: str) -> bool | None:
+        """Whether a Deployment of the namespace has a pod that is available."""
+        found = await self.store.get(kinds.DEPLOYMENT, self.namespace, name)
+        return bool((found or {}).get("status", {}).get("availableReplicas")) or None
+
+    async def serve_git_and_store(self, keep: str | None = None) -> None:
+        """The Git server and the S3 server, up; their data in directories of the node below `keep` when given."""
+        self.apply(*servers.secrets(), *servers.servers(self.tags, keep))
+        for name in ("git", "s3"):
+            await self.wait(f"the {name} server", lambda name=name: self.available(name), 180)
+
     async def job_done(self, name: str) -> bool | None:
         """True when the Job succeeded, None while it runs; DemoError with its log when it failed."""
         job = await self.store.get(kinds.JOB, self.namespace, name)
@@ -173,22 +214,15 @@ def job_manifests(
     ]
 
 
-def build_images(cluster: Running, timeline: Timeline) -> dict[str, str]:
-    """Build and load every image; tags by short name. A cluster that the driver did not make pulls them itself."""
+def build_images(cluster: Running, timeline: Timeline, wanted: Sequence[str] = DEMO_IMAGES) -> dict[str, str]:
+    """Build and load images; tags by short name. A cluster that the driver did not make pulls them itself."""
     named = os.environ.get("PERENNIAL_IMAGES")
     if named:  # name=tag,... for clusters whose registry was filled by hand
         return dict(pair.split("=", 1) for pair in named.split(","))
     tags = {}
-    parts = {
-        "perennial": project.perennial,
-        "sklearn": project.sklearn,
-        "rain": project.rain,
-        "git": project.git_server,
-        "s3": project.s3_server,
-    }
-    for name, describe in parts.items():
+    for name in wanted:
         timeline.wait(f"image {name}: building when it is new, loading when the cluster lacks it")
-        image = describe()
+        image = IMAGES[name]()
         cluster.load(image)
         tags[name] = image.tag
     return tags
@@ -198,7 +232,7 @@ def install(stage: Stage) -> None:
     """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for a Git server inside."""
     folder = BUILD / "install"
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"image": stage.tags["perennial"], "git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags)}
+    config = {"git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags)}
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -229,6 +263,8 @@ def install(stage: Stage) -> None:
 
 def runtimes(tags: Mapping[str, str]) -> dict[str, Any]:
     """The operator's runtime table with this build's model server."""
+    if "sklearn" not in tags:
+        return {}
     return {"sklearn": {"formats": ["sklearn"], "image": tags["sklearn"], "port": 8080}}
 
 
