@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from localcluster import choose, components, containerd, images, lifecycle, processes, state
+from localcluster import choose, components, containerd, images, lifecycle, state
 from localcluster.api import Api
 from localcluster.binaries import KUBERNETES_COMPONENTS, SOURCES, binary
 from localcluster.errors import ClusterError
@@ -108,7 +108,7 @@ def _load(arguments: argparse.Namespace) -> None:
         if arguments.name in choose.kind_clusters():
             images.load_into_kind(arguments.name, path)
         else:
-            containerd.load(state.require(arguments.name), path)
+            containerd.load(arguments.name, path)
 
 
 def _build_image(arguments: argparse.Namespace) -> None:
@@ -159,7 +159,6 @@ def _status(arguments: argparse.Namespace) -> int:
     ready = known.node and healthy and lifecycle.node_ready(Api(known), known.addresses.node_name)
     if known.node:
         print(f"node {known.addresses.node_name}\t{'Ready' if ready else 'not Ready'}")
-    print(f"cgroup and mark\t{known.addresses.cgroup}, {processes.MARK}={known.name}")
     return 0 if healthy and (ready or not known.node) else 1
 
 

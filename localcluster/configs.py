@@ -252,13 +252,13 @@ def volume(state: State, number: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"local-{number:02d}"},
+        "metadata": {"name": f"local-{number:03d}"},
         "spec": {
             "capacity": {"storage": "10Gi"},
             "accessModes": ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": STORAGE_CLASS,
-            "hostPath": {"path": str(state.layout.volumes / f"{number:02d}")},
+            "hostPath": {"path": str(state.layout.volumes / f"{number:03d}")},
         },
     }
 

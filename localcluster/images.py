@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ def build(image: Image) -> Path:
     """The image's archive (docker-archive), from the cache or built now; bases are built first."""
     path = archive_path(image)
     if path.exists():
-        path.touch()  # used just now: pruned last
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # read just now: pruned last
         return path
     wheel_directory = wheels.directory(image.requirements) if image.requirements else None
     docker = choose.docker_reachable()
@@ -111,7 +112,7 @@ def load_archive(cluster: choose.Cluster, path: Path) -> None:
     known = state.by_kubeconfig(cluster.kubeconfig)
     kind = cluster.kubeconfig.name.removesuffix(".kubeconfig")
     if known is not None:
-        containerd.load(known, path)
+        containerd.load(known.name, path)
     elif cluster.how == "kind" or cluster.kubeconfig == choose.kind_kubeconfig(kind):
         load_into_kind(kind, path)
     else:
@@ -229,6 +230,6 @@ def _debian_base(tool: Sequence[str]) -> str:
 def _prune(newest: Path) -> None:
     """Removes all but the archives of the same repository that were used last."""
     repository = newest.name.rpartition("--")[0]
-    archives = sorted(newest.parent.glob(f"{repository}--*.tar"), key=lambda p: p.stat().st_mtime, reverse=True)
+    archives = sorted(newest.parent.glob(f"{repository}--*.tar"), key=lambda p: p.stat().st_atime_ns, reverse=True)
     for old in archives[KEPT:]:
         old.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from localcluster.shell import say
 from localcluster.state import State
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-VOLUMES = 20
+VOLUMES = 100
 """Ready-made PersistentVolumes: there is no provisioner."""
 
 
@@ -121,7 +121,7 @@ def _make(new: State) -> None:
 def _start_node(new: State, api: Api) -> None:
     _await(new, "containerd", 60, new.layout.socket.exists, "containerd")
     components.start(new, "kube-proxy")
-    containerd.load(new, archive.busybox(cache_root() / "images"))
+    containerd.import_archive(new, archive.busybox(cache_root() / "images"))
     for name in ("kubelet", "coredns"):
         components.start(new, name)
     _await(new, "the node", 120, lambda: node_ready(api, new.addresses.node_name), "kubelet", "coredns", "kube-proxy")

@@ -30,7 +30,7 @@ class State:
     node: bool = True
     ready: bool = False
     images: dict[str, str] = field(default_factory=dict)
-    """Image tag -> digest of the archive that was imported last under it."""
+    """Path of an imported image archive -> which file it was (size, time, inode)."""
 
     @property
     def addresses(self) -> Addresses:
