@@ -15,11 +15,15 @@ Written = Callable[[JsonObject], None]
 
 
 class TrackedStore:
-    """Forwards everything to `inner`; `written` gets the server's answer to each real (not dry-run) write."""
+    """Forwards everything to `inner`; `written` gets the server's answer to each real (not dry-run) write.
 
-    def __init__(self, inner: ObjectStore, written: Written) -> None:
+    `guard` is called before each write and raises when this process may not write (it lost its Lease).
+    """
+
+    def __init__(self, inner: ObjectStore, written: Written, guard: Callable[[], None] = lambda: None) -> None:
         self._inner = inner
         self._written = written
+        self._guard = guard
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> JsonObject | None:
         """See ObjectStore."""
@@ -31,6 +35,7 @@ class TrackedStore:
 
     async def create(self, obj: Mapping[str, Any], *, manager: str, dry_run: bool = False) -> JsonObject:
         """See ObjectStore."""
+        self._guard()
         made = await self._inner.create(obj, manager=manager, dry_run=dry_run)
         if not dry_run:
             self._written(made)
@@ -40,6 +45,7 @@ class TrackedStore:
         self, obj: Mapping[str, Any], *, manager: str, force: bool = False, dry_run: bool = False, subresource: str = ""
     ) -> JsonObject:
         """See ObjectStore."""
+        self._guard()
         made = await self._inner.apply(obj, manager=manager, force=force, dry_run=dry_run, subresource=subresource)
         if not dry_run:
             self._written(made)
@@ -49,6 +55,7 @@ class TrackedStore:
         self, target: PatchTarget, body: Mapping[str, Any], *, manager: str, subresource: str = ""
     ) -> JsonObject | None:
         """See ObjectStore."""
+        self._guard()
         made = await self._inner.patch(target, body, manager=manager, subresource=subresource)
         if made is not None:
             self._written(made)
@@ -58,6 +65,7 @@ class TrackedStore:
         self, kind: Kind, namespace: str, name: str, *, uid: str | None, grace_seconds: int | None = None
     ) -> bool:
         """See ObjectStore. The cache learns of it from the watch only: the object may live on with a finalizer."""
+        self._guard()
         return await self._inner.delete(kind, namespace, name, uid=uid, grace_seconds=grace_seconds)
 
     async def log(
@@ -68,4 +76,4 @@ class TrackedStore:
 
     def acting_as(self, namespace: str, account: str) -> "TrackedStore":
         """See ObjectStore."""
-        return TrackedStore(self._inner.acting_as(namespace, account), self._written)
+        return TrackedStore(self._inner.acting_as(namespace, account), self._written, self._guard)
