@@ -30,6 +30,8 @@ _VERSIONS = "|".join("^" + name.replace(".", "\\.") + "$" for name in (_ROUTES_V
 _POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 2.0
 _RETRY_SECONDS = 0.25
+KEEP_SECONDS = 5.0
+"""A cluster stays at least this long without weight: Envoy reports a route table a moment before its workers use it."""
 _DRAIN_SECONDS = 600.0
 """A cluster whose last requests do not end is removed after this long all the same."""
 
@@ -218,7 +220,7 @@ class Applier:
         gone = set()
         for cluster in unneeded:
             since = self._retiring.setdefault(cluster, now)
-            if now - since > _DRAIN_SECONDS or await self._idle(cluster):
+            if now - since > _DRAIN_SECONDS or (now - since > KEEP_SECONDS and await self._idle(cluster)):
                 gone.add(cluster)
         if gone:
             await self._before_removal()

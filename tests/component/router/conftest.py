@@ -1,16 +1,12 @@
 """A router for each test; skipped, with the reason, only where there is no Envoy binary."""
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness import Router, router  # noqa: E402
-
-from perennial.router.main import envoy_command  # noqa: E402
+from perennial.router.main import envoy_command
+from tests.component.router.harness import Router, router
 
 
 @pytest.fixture

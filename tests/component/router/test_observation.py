@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 from aiohttp import web
-from harness import NAMESPACE, Router, eventually, free_ports
 
 from perennial.domain.drift.baseline import baseline_digest
 from perennial.router.grpc_messages import ModelInferRequest, ModelInferResponse
+from tests.component.router.harness import NAMESPACE, Router, eventually, free_ports
 
 STABLE, CANARY = "aaaaaaaa", "bbbbbbbb"
 HOUR = 3600

@@ -5,8 +5,11 @@ import json
 from collections import Counter
 from typing import Any
 
+import pytest
 from aiohttp import web
-from harness import Router, answering, eventually
+
+from perennial.router import apply
+from tests.component.router.harness import Router, answering, eventually
 
 STABLE, CANARY = "aaaaaaaa", "bbbbbbbb"
 
@@ -66,6 +69,24 @@ async def test_no_request_fails_while_weights_and_endpoints_change(running: Rout
     assert answers.keys() == {200} and answers[200] > 50
     revisions = (await counts(running))["revisions"]
     assert sum(revision["requests"] for revision in revisions.values()) == answers[200]
+
+
+async def test_counts_outlive_the_cluster_of_a_revision(running: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "KEEP_SECONDS", 0.05)
+    await both(running, weights={STABLE: 50, CANARY: 50})
+    first = await running.who(80)
+    await running.split("rain", 2, {STABLE: 100})
+
+    async def canary_is_gone() -> bool:
+        return CANARY not in json.dumps(apply.read_file(running.layout.clusters))
+
+    await eventually(canary_is_gone, "the canary's cluster is removed")
+    await running.split("rain", 3, {STABLE: 50, CANARY: 50})
+    await running.confirmed("rain", 3)
+    second = await running.who(80)
+    revisions = (await counts(running))["revisions"]
+    assert revisions[CANARY]["codes"] == {"200": first["canary"] + second["canary"]}
+    assert first["canary"] and second["canary"]
 
 
 async def test_a_revision_without_ready_endpoints_gets_nothing(running: Router) -> None:
@@ -172,7 +193,8 @@ async def test_large_bodies_pass_unchanged_and_streams_are_not_held(running: Rou
     await running.confirmed("rain", 1)
     large = bytes(range(256)) * 16384  # 4 MiB
     status, body = await running.post(body=large)
-    assert status == 200 and body == large[::-1]
+    assert status == 200, body
+    assert body == large[::-1]
     stream = f"{running.url}/v2/models/rain/generate_stream"
     async with running.session.post(stream, data=b"{}", headers={"Host": "rain"}) as response:
         first = await asyncio.wait_for(response.content.readline(), 5)
@@ -191,7 +213,13 @@ async def test_large_bodies_pass_unchanged_and_streams_are_not_held(running: Rou
 async def test_the_pages_need_the_token_and_the_probes_do_not(running: Router) -> None:
     await both(running)
     base = f"http://127.0.0.1:{running.agent_port}"
-    for path, wanted in (("/healthz", 200), ("/readyz", 200), ("/v1/counts", 401), ("/v1/status", 401), ("/metrics", 401)):
+    for path, wanted in (
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v1/counts", 401),
+        ("/v1/status", 401),
+        ("/metrics", 401),
+    ):
         async with running.session.get(base + path, headers={"Authorization": "Bearer sesam"}) as response:
             assert response.status == wanted, path
     async with running.session.get(f"{base}/metrics", headers={"Authorization": "Bearer sesame"}) as response:
