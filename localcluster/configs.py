@@ -279,7 +279,9 @@ spec:
   resourceRef: {apiGroup: v1, kind: Node}
   selector:
     matchExpressions:
-    - {key: '.status.conditions.[] | select( .type == "Ready" ) | .status', operator: NotIn, values: ["True"]}
+    - key: '.status.conditions.[] | select( .type == "Ready" ) | .status'
+      operator: NotIn  # codespell:ignore
+      values: ["True"]
   next:
     statusTemplate: |
       addresses:
