@@ -26,7 +26,7 @@ from perennial.domain.drift import windows
 from perennial.domain.drift.decide import DriftDecision, decide
 from perennial.domain.drift.spec import PolicySpec, parse_spec
 from perennial.domain.drift.state import KEY, decode, encode
-from perennial.domain.drift.windows import Book, forgotten, merged, slices_of, with_score
+from perennial.domain.drift.windows import Book, forgotten, merged, same_counts, slices_of, with_score
 from perennial.domain.drift.world import (
     Action,
     CreateProbe,
@@ -57,11 +57,11 @@ class DriftSettings:
 
 @dataclass(slots=True)
 class Kept:
-    """A policy's book as it is in its ConfigMap; config_map None: there is none yet."""
+    """A policy's book, and as it is in its ConfigMap; config_map None: there is none yet."""
 
     uid: str
     book: Book
-    encoded: str
+    written: Book
     config_map: JsonObject | None
 
 
@@ -159,16 +159,16 @@ class DriftPolicyController:
                 words = f"ConfigMap {book_name(meta['name'])} exists and is not ours; rename or remove it"
                 raise NameTaken("NameTaken", words)
             encoded = ((found or {}).get("binaryData") or {}).get(KEY) or ""
-            self._kept[key] = Kept(meta["uid"], decode(encoded) if encoded else Book(), encoded, found)
+            book = decode(encoded) if encoded else Book()
+            self._kept[key] = Kept(meta["uid"], book, book, found)
         return self._kept[key]
 
     async def _keep(self, policy: JsonObject, kept: Kept, book: Book) -> None:
         """Write the book when it changed; what this process believes of it is dropped when somebody else wrote."""
-        encoded = encode(book)
-        if encoded == kept.encoded or (kept.config_map is None and book == Book()):
-            kept.book = book
+        kept.book = book
+        if same_counts(book, kept.written):
             return
-        wanted = book_config_map(policy, encoded)
+        wanted = book_config_map(policy, encode(book))
         try:
             if kept.config_map is None:
                 made = await self._store.create(wanted, manager=self._manager)
@@ -179,7 +179,7 @@ class DriftPolicyController:
         except Conflict:
             self._kept.pop(Key(policy["metadata"]["namespace"], policy["metadata"]["name"]), None)
             raise
-        kept.book, kept.encoded, kept.config_map = book, encoded, made
+        kept.written, kept.config_map = book, made
 
     async def _act(self, world: World, action: Action) -> bool:
         """Carry out one action; True when it may have changed something."""

@@ -160,6 +160,13 @@ def merged(book: Book, slices: Sequence[Slice]) -> Book:
     return replace(book, slices=tuple(known[key] for key in sorted(known)))
 
 
+def same_counts(one: Book, other: Book) -> bool:
+    """Whether two books say the same but for when routers were last heard; only other ones are worth a write."""
+    if len(one.slices) != len(other.slices) or one.scores != other.scores:
+        return False
+    return all(replace(a, seen=b.seen) == b for a, b in zip(one.slices, other.slices, strict=True))
+
+
 def forgotten(book: Book, before: int) -> Book:
     """The book without windows that start before `before`."""
     return replace(book, slices=tuple(old for old in book.slices if old.start >= before))
