@@ -787,3 +787,12 @@ async def test_staged_attempts_run_their_jobs_one_after_another() -> None:
         await world.settle()
     assert len(kubelet.jobs()) == 3
     assert condition(world, "Succeeded")["status"] == "True"
+
+
+async def test_a_user_cannot_mount_the_operators_volumes() -> None:
+    world = build()
+    extras = {"volumeMounts": [{"name": "perennial-work", "mountPath": "/everything"}]}
+    await world.person(training_job(template=extras))
+    await world.settle()
+    assert condition(world, "Stalled")["reason"] == "VolumeNameTaken"
+    assert world.store.all(JOB) == []

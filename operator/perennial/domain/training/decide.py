@@ -62,6 +62,11 @@ def decide(world: World, now: datetime) -> Decision[Action]:
         return _suspend(world, run, now)
     if run.get("attempt", 0) == 0:
         return _fix_champion(world, run, now)
+    if (taken := _taken_volume(world)) is not None:
+        text = (
+            f"spec.template names volume {taken}; names that begin with perennial- are the operator's, choose another"
+        )
+        return _held(world, run, reasons.VOLUME_NAME_TAKEN, text, now)
     if world.base_problem:
         return _held(world, run, reasons.BASE_UNKNOWN, world.base_problem, now)
     stage = current_stage(world)
@@ -179,6 +184,13 @@ def _suspend(world: World, run: Run, now: datetime) -> Decision[Action]:
     return Decision(status(world, run, [ready], now))
 
 
+def _taken_volume(world: World) -> str | None:
+    """A volume or mount of the user's that would reach ours: data that training must not see lies on it."""
+    extras = world.spec.get("template") or {}
+    names = [str(entry.get("name", "")) for part in ("volumes", "volumeMounts") for entry in extras.get(part) or ()]
+    return next((name for name in names if name.startswith("perennial-")), None)
+
+
 def _held(world: World, run: Run, reason: str, text: str, now: datetime) -> Decision[Action]:
     """Stalled, but not ended: it goes on by itself once the trouble is gone."""
     made = [Condition("Ready", "False", reason, text), Condition("Stalled", "True", reason, text)]
@@ -247,6 +259,7 @@ def _start(world: World, run: Run, now: datetime) -> Decision[Action]:
         status(world, run, made, now),
         (CreateAttempt(run, stage, fetched, world.base),),
         events=_once(world, reasons.ATTEMPT_STARTED, text, warning=False),
+        requeue_after=POLL_SECONDS,
     )
 
 
@@ -387,7 +400,7 @@ def _publish(world: World, run: Run, now: datetime) -> Decision[Action]:
 
 def _report(world: World, run: Run, problem: str, made: list[Condition], now: datetime) -> Decision[Action]:
     if world.report is None:
-        return Decision(status(world, run, made, now), (CreateReport(run),))
+        return Decision(status(world, run, made, now), (CreateReport(run),), requeue_after=POLL_SECONDS)
     if not is_ours(world.report, world.job):
         name = world.report["metadata"]["name"]
         return _held(world, run, reasons.NAME_TAKEN, f"Job {name} exists and is not ours; rename or remove it", now)

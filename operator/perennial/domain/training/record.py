@@ -18,6 +18,7 @@ RECORD_VERSION = 1
 MAX_RECORD_BYTES = 240 * 1024
 """A ModelVersion may hold 256 KiB (design/api.md); the rest of it needs the difference."""
 MAX_METRICS = 64
+MAX_DATASETS = 16
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _METRIC = re.compile(r"[A-Za-z_][-A-Za-z0-9_.:/]{0,63}\Z")
@@ -131,6 +132,8 @@ def parse_record(line: str, *, output_uri: str) -> Record:
     artifact = value.get("artifact")
     if not isinstance(artifact, dict) or not _DIGEST.match(str(artifact.get("digest", ""))):
         raise BadRecord("the record names no artifact digest")
+    if not isinstance(artifact.get("sizeBytes"), int) or not isinstance(artifact.get("format"), str):
+        raise BadRecord("the record names no size or format of its artifact")
     uri = str(artifact.get("uri", ""))
     if not uri.startswith(output_uri.rstrip("/") + "/") or "/../" in uri:
         raise BadRecord(f"the record's artifact does not lie under {output_uri}")
@@ -141,23 +144,28 @@ def parse_record(line: str, *, output_uri: str) -> Record:
         evaluated=metrics_of(value.get("evaluated") or {}, "the metrics of evaluate"),
         champion=None if champion is None else metrics_of(champion, "the champion's metrics"),
         champion_note=str(value.get("championNote") or "")[:500],
-        datasets=tuple(_dataset(item) for item in value.get("datasets") or ()),
+        datasets=_datasets(value.get("datasets") or []),
         base=value.get("base") if isinstance(value.get("base"), dict) else None,
         baseline=value.get("baseline") if isinstance(value.get("baseline"), dict) else None,
         digest=digest_of(line),
     )
 
 
+def _datasets(items: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(items, list) or len(items) > MAX_DATASETS:
+        raise BadRecord(f"the record must list at most {MAX_DATASETS} datasets")
+    return tuple(_dataset(item) for item in items)
+
+
 def _dataset(item: Any) -> Mapping[str, Any]:
     if not isinstance(item, dict) or not _DIGEST.match(str(item.get("digest", ""))):
         raise BadRecord("the record holds a dataset without a digest")
+    if not isinstance(item.get("name"), str) or not isinstance(item.get("uri"), str):
+        raise BadRecord("the record holds a dataset without a name or address")
     return {key: item[key] for key in ("name", "uri", "digest", "sizeBytes") if key in item}
 
 
 def parse_resolution(line: str) -> tuple[Mapping[str, Any], ...]:
     """The datasets that step fetch resolved, from its log line; BadRecord when it is none."""
     value = _load(line)
-    items = value.get("datasets")
-    if not isinstance(items, list) or len(items) > 16:
-        raise BadRecord("the line of fetch lists no datasets")
-    return tuple(_dataset(item) for item in items)
+    return _datasets(value.get("datasets"))
