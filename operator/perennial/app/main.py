@@ -77,7 +77,10 @@ class Operator:
         self._on_signals()
         async with AsyncExitStack() as stack:
             pages = Pages(self.watchdog.trouble, self.not_ready)
-            port = await pages.start(self.settings.http.host, self.settings.http.port)
+            try:
+                port = await pages.start(self.settings.http.host, self.settings.http.port)
+            except OSError as error:
+                raise Ended(f"port {self.settings.http.port} of the pages cannot be opened: {error.strerror}") from None
             stack.push_async_callback(pages.stop)
             log.info("pages answer on port %d", port)
             self.phase = "standby"
