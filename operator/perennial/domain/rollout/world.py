@@ -194,7 +194,7 @@ class World:
     """Everything one decision looks at.
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
-    fresh_spec: the spec changed since the last whole pass.
+    choice: the version that updatePolicy Direct should choose now. fresh_spec: the spec changed since the last pass.
     """
 
     name: str
@@ -207,6 +207,7 @@ class World:
     revisions: Mapping[str, RevisionSeen]
     routers: tuple[RouterSeen, ...]
     commit: str | None = None
+    choice: str | None = None
     command: Command | BadCommand | None = None
     metrics: tuple[MetricFinding, ...] = ()
     version_rejections: Mapping[str, Rejection | None] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""Carries out the actions of a ModelDeployment's decision. Every one is idempotent and touches only what is ours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from perennial.api import kinds, names
+from perennial.api.kinds import Kind
+from perennial.controllers.router_fleet import RouterFleet
+from perennial.domain.decision import JsonObject
+from perennial.domain.errors import Conflict, Forbidden, NameTaken
+from perennial.domain.rollout.plan import (
+    Action,
+    CreateRevision,
+    DeleteRevision,
+    DeleteRouter,
+    MarkDrain,
+    ScaleRevision,
+    SetAutoscaler,
+)
+from perennial.domain.rollout.world import World
+from perennial.ports import ObjectStore, PatchTarget
+from perennial.render.router import client_service
+from perennial.render.serving import autoscaler, revision_deployment, revision_name, revision_service
+from perennial.render.training_containers import StepImage
+from perennial.runtime.cache import Cache
+
+
+class DeploymentActor:
+    """The only writer of a ModelDeployment's children."""
+
+    def __init__(self, store: ObjectStore, cache: Cache, fleet: RouterFleet, step: StepImage, manager: str) -> None:
+        self._store = store
+        self._cache = cache
+        self._fleet = fleet
+        self._step = step
+        self._manager = manager
+
+    async def act(self, deployment: JsonObject, world: World, actions: Iterable[Action]) -> None:
+        """What every ModelDeployment has, then the actions in order."""
+        await self._fleet.ensure(deployment)
+        await self._ensure_client_service(deployment)
+        for action in actions:
+            await self._carry_out(deployment, world, action)
+
+    async def _carry_out(self, deployment: JsonObject, world: World, action: Action) -> None:
+        namespace = world.namespace
+        match action:
+            case CreateRevision(target, replicas):
+                made = revision_deployment(deployment, target, replicas, self._step)
+                await self._dry_run_pod(made)
+                await self._post(deployment, kinds.SERVICE, revision_service(deployment, target))
+                await self._post(deployment, kinds.DEPLOYMENT, made)
+            case ScaleRevision(revision, uid, replicas):
+                body: JsonObject = {"spec": {"replicas": replicas}}
+                if replicas == 0:
+                    body["metadata"] = {"annotations": {names.ANNOTATION_SCALE_DOWN_AT: None}}
+                await self._patch(world, revision, uid, body)
+            case MarkDrain(revision, uid, at):
+                await self._patch(world, revision, uid, _annotated(names.ANNOTATION_SCALE_DOWN_AT, at))
+            case DeleteRevision(revision, uid):
+                name = revision_name(world.name, revision)
+                service = self._cache.get(kinds.SERVICE, namespace, name)
+                if service is not None:
+                    await self._store.delete(kinds.SERVICE, namespace, name, uid=service["metadata"]["uid"])
+                await self._store.delete(kinds.DEPLOYMENT, namespace, name, uid=uid)
+            case DeleteRouter(pod, uid):
+                await self._store.delete(kinds.POD, namespace, pod, uid=uid)
+            case SetAutoscaler(revision, min_replicas):
+                await self._set_autoscaler(deployment, world, revision, min_replicas)
+
+    async def _patch(self, world: World, revision: str, uid: str, body: Mapping[str, Any]) -> None:
+        name = revision_name(world.name, revision)
+        made = await self._store.patch(
+            PatchTarget(kinds.DEPLOYMENT, world.namespace, name, uid=uid), body, manager=self._manager
+        )
+        if made is not None:
+            self._cache.upsert(made)
+
+    async def _ensure_client_service(self, deployment: JsonObject) -> None:
+        meta = deployment["metadata"]
+        wanted = client_service(deployment)
+        found = self._cache.get(kinds.SERVICE, meta["namespace"], meta["name"])
+        if found is None:
+            await self._post(deployment, kinds.SERVICE, wanted)
+        elif _is_ours(found, deployment) and found["spec"].get("selector") != wanted["spec"]["selector"]:
+            self._cache.upsert(await self._apply(wanted, found))
+
+    async def _set_autoscaler(
+        self, deployment: JsonObject, world: World, revision: str | None, min_replicas: int
+    ) -> None:
+        found = await self._store.get(kinds.HPA, world.namespace, world.name)
+        if revision is None or world.spec.scaling is None:
+            if found is not None and _is_ours(found, deployment):
+                await self._store.delete(kinds.HPA, world.namespace, world.name, uid=found["metadata"]["uid"])
+            return
+        wanted = autoscaler(deployment, world.spec.scaling, revision, min_replicas)
+        if found is None:
+            await self._post(deployment, kinds.HPA, wanted)
+        elif not _is_ours(found, deployment):
+            raise _taken(wanted)
+        elif any(found["spec"].get(key) != value for key, value in wanted["spec"].items()):
+            await self._apply(wanted, found)
+
+    async def _apply(self, wanted: JsonObject, found: Mapping[str, Any]) -> JsonObject:
+        body = {**wanted, "metadata": {**wanted["metadata"], "uid": found["metadata"]["uid"]}}
+        return await self._store.apply(body, manager=self._manager, force=True)
+
+    async def _dry_run_pod(self, made: Mapping[str, Any]) -> None:
+        """Pod Security, LimitRanges and free-form fields are checked on pods, not on Deployments."""
+        template = made["spec"]["template"]
+        meta = {**template["metadata"], "name": made["metadata"]["name"], "namespace": made["metadata"]["namespace"]}
+        pod = {"apiVersion": kinds.POD.api_version, "kind": kinds.POD.kind, "metadata": meta, "spec": template["spec"]}
+        try:
+            await self._store.create(pod, manager=self._manager, dry_run=True)
+        except Conflict:
+            return  # only the name was taken; the pod was checked
+        except Forbidden as error:
+            if "exceeded quota" not in error.message:
+                raise  # a full quota is a matter of time: the pods wait for it
+
+    async def _post(self, deployment: JsonObject, kind: Kind, obj: JsonObject) -> None:
+        """Create a child; one that exists is fine when it is ours, by UID."""
+        try:
+            made = await self._store.create(obj, manager=self._manager)
+        except Conflict as error:
+            if error.reason != "AlreadyExists":
+                raise
+            found = await self._store.get(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
+            if found is None:
+                raise
+            if not _is_ours(found, deployment):
+                raise _taken(obj) from error
+            made = found
+        self._cache.upsert(made)
+
+
+def _is_ours(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
+    return any(ref.get("controller") and ref.get("uid") == owner["metadata"]["uid"] for ref in references)
+
+
+def _taken(obj: Mapping[str, Any]) -> NameTaken:
+    return NameTaken(
+        "NameTaken", f"{obj['kind']} {obj['metadata']['name']} exists and is not ours: rename or remove it."
+    )
+
+
+def _annotated(key: str, value: str | None) -> JsonObject:
+    return {"metadata": {"annotations": {key: value}}}

@@ -1,0 +1,238 @@
+"""What a pass over a ModelDeployment sees: children from the cache, routers over HTTP, metrics from their provider.
+
+Must not decide. Routers are asked at most once a period per deployment, however often a pass runs; at rest nothing is
+asked at all.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from perennial.api import kinds, names
+from perennial.controllers.router_fleet import RouterFleet
+from perennial.domain import reasons
+from perennial.domain.decision import JsonObject
+from perennial.domain.errors import PerennialError
+from perennial.domain.rollout.commands import read_command
+from perennial.domain.rollout.pods import trouble_of
+from perennial.domain.rollout.recorded import recorded_from_status
+from perennial.domain.rollout.routers import read_router
+from perennial.domain.rollout.spec import DeploymentSpec, MetricCheck, read_spec
+from perennial.domain.rollout.state import State
+from perennial.domain.rollout.targets import Sources, choose_directly, find_target, rejection_of
+from perennial.domain.rollout.verdict import MetricFinding, Outcome
+from perennial.domain.rollout.world import Recorded, RevisionSeen, RouterSeen, Trouble, World
+from perennial.domain.times import parse_time
+from perennial.ports import MetricsSource, RouterReports
+from perennial.runtime.cache import Cache
+
+VERIFY_SECONDS = 0.5
+METRICS_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The routers as seen at a time, for one state and traffic version."""
+
+    time: datetime
+    of: tuple[str, str, int]
+    routers: tuple[RouterSeen, ...]
+
+
+class DeploymentObserver:
+    """Builds the World of one ModelDeployment."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        fleet: RouterFleet,
+        reports: RouterReports,
+        metrics: MetricsSource | None,
+        runtimes: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._cache = cache
+        self._fleet = fleet
+        self._reports = reports
+        self._metrics = metrics
+        self._runtimes = runtimes
+        self._looks: dict[str, _Look] = {}
+        self._metric_looks: dict[str, tuple[datetime, tuple[MetricFinding, ...]]] = {}
+
+    async def observe(self, deployment: JsonObject, now: datetime) -> World:
+        """The World of now. Transient when the API server fails."""
+        meta = deployment["metadata"]
+        status = deployment.get("status") or {}
+        spec = read_spec(deployment["spec"])
+        recorded = recorded_from_status(status)
+        revisions = self._revisions(deployment)
+        named = self._cache.list(kinds.MODEL_VERSION, meta["namespace"])
+        versions = {version["metadata"]["name"]: version for version in named}
+        annotations = meta.get("annotations") or {}
+        return World(
+            name=meta["name"],
+            namespace=meta["namespace"],
+            uid=meta["uid"],
+            generation=int(meta.get("generation", 0)),
+            spec=spec,
+            recorded=recorded,
+            target=find_target(spec, recorded, Sources(meta["name"], versions, revisions, self._runtimes)),
+            choice=choose_directly(spec, recorded, named, meta["name"]),
+            revisions=revisions,
+            routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
+            commit=annotations.get(names.ANNOTATION_SYNC_COMMIT),
+            command=read_command(annotations.get(names.ANNOTATION_COMMAND)),
+            metrics=await self._metric_findings(meta["uid"], spec, recorded, now),
+            version_rejections={
+                name: rejection_of(versions[name], meta["name"])
+                for name in {entry.version or "" for entry in recorded.rejected}
+                if name in versions
+            },
+            trouble=self._trouble(deployment, spec),
+            fresh_spec=status.get("observedGeneration") != meta.get("generation"),
+        )
+
+    def forget(self, uid: str) -> None:
+        """The deployment is gone or at rest."""
+        self._looks.pop(uid, None)
+        self._metric_looks.pop(uid, None)
+
+    def _revisions(self, deployment: JsonObject) -> dict[str, RevisionSeen]:
+        owned = self._cache.owned_by(deployment["metadata"]["uid"])
+        services = {obj["metadata"]["name"] for obj in owned if obj["kind"] == kinds.SERVICE.kind}
+        seen = {}
+        for obj in owned:
+            revision = (obj["metadata"].get("labels") or {}).get(names.LABEL_REVISION)
+            if obj["kind"] == kinds.DEPLOYMENT.kind and revision and not obj["metadata"].get("deletionTimestamp"):
+                seen[revision] = self._revision(obj, revision, has_service=obj["metadata"]["name"] in services)
+        return seen
+
+    def _revision(self, obj: JsonObject, revision: str, *, has_service: bool) -> RevisionSeen:
+        meta, status = obj["metadata"], obj.get("status") or {}
+        annotations = meta.get("annotations") or {}
+        replicas = int(obj["spec"].get("replicas", 1))
+        available = min(replicas, int(status.get("availableReplicas") or 0))
+        drain = annotations.get(names.ANNOTATION_SCALE_DOWN_AT)
+        trouble = trouble_of(self._pods(meta["namespace"], obj) if available < replicas else ())
+        return RevisionSeen(
+            revision=revision,
+            uid=meta["uid"],
+            replicas=replicas,
+            available=available,
+            ready=min(replicas, int(status.get("readyReplicas") or 0)),
+            version=annotations.get(names.ANNOTATION_VERSION),
+            digest=annotations.get(names.ANNOTATION_DIGEST),
+            fingerprint=annotations.get(names.ANNOTATION_SPEC_HASH, ""),
+            recipe=annotations.get(names.ANNOTATION_HASH_RECIPE, ""),
+            entry=json.loads(annotations.get(names.ANNOTATION_ENTRY, "{}")),
+            created=meta.get("creationTimestamp", ""),
+            has_service=has_service,
+            trouble=trouble.words,
+            unschedulable_since=trouble.unschedulable_since,
+            drain_until=parse_time(drain) if drain else None,
+        )
+
+    def _pods(self, namespace: str, obj: JsonObject) -> list[JsonObject]:
+        return self._cache.list(kinds.POD, namespace, obj["spec"]["selector"]["matchLabels"])
+
+    async def _routers(
+        self, namespace: str, name: str, spec: DeploymentSpec, recorded: Recorded, now: datetime
+    ) -> tuple[RouterSeen, ...]:
+        """The ready routers; their counts only when a look is due, so that no pass makes another one necessary."""
+        rollout = recorded.rollout
+        key = f"{namespace}/{name}"
+        if rollout is None:
+            self._looks.pop(key, None)
+            return ()
+        of = (rollout.id, str(rollout.state), recorded.traffic_version)
+        last = self._looks.get(key)
+        verifying = rollout.state in (State.SHIFTING, State.WITHDRAWING)
+        period = VERIFY_SECONDS if verifying else float(spec.analysis.period_seconds)
+        pods = await self._fleet.ready_pods(namespace)
+        if last is not None and last.of == of and (now - last.time).total_seconds() < period * 0.9:
+            uids = {uid for _, uid, _ in pods}
+            known = tuple(replace(router, reading=None) for router in last.routers if router.uid in uids)
+            new = uids - {router.uid for router in known}
+            return (*known, *(RouterSeen(pod, uid) for pod, uid, _ in pods if uid in new))
+        routers = await self._ask(namespace, name, spec, recorded, pods)
+        self._looks[key] = _Look(now, of, routers)
+        return routers
+
+    async def _ask(
+        self, namespace: str, name: str, spec: DeploymentSpec, recorded: Recorded, pods: list[tuple[str, str, str]]
+    ) -> tuple[RouterSeen, ...]:
+        token = await self._fleet.token(namespace) if pods else None
+        if token is None:
+            return tuple(RouterSeen(pod, uid) for pod, uid, _ in pods)
+        rollout = recorded.rollout
+        counting = rollout is not None and recorded.weight_of(rollout.target.revision) > 0
+        reports = await self._reports.collect(namespace, pods, token, want="all" if counting else "status")
+        if not reports:
+            await self._fleet.token(namespace, fresh=True)  # it may have been made anew; the next look uses it
+        by_uid = {report.pod_uid: report for report in reports}
+        seen = []
+        for pod, uid, _ in pods:
+            report = by_uid.get(uid)
+            if report is None:
+                seen.append(RouterSeen(pod, uid))
+                continue
+            codes = spec.analysis.failure_codes
+            seen.append(
+                read_router(
+                    pod, uid, report.status, report.counts, deployment=name, recorded=recorded, failure_codes=codes
+                )
+            )
+        return tuple(seen)
+
+    async def _metric_findings(
+        self, uid: str, spec: DeploymentSpec, recorded: Recorded, now: datetime
+    ) -> tuple[MetricFinding, ...]:
+        """Each Prometheus check's outcome, asked every METRICS_SECONDS while the canary has weight."""
+        rollout, checks = recorded.rollout, spec.analysis.metrics
+        if rollout is None or not checks or recorded.weight_of(rollout.target.revision) == 0:
+            self._metric_looks.pop(uid, None)
+            return ()
+        last = self._metric_looks.get(uid)
+        if last is not None and (now - last[0]).total_seconds() < METRICS_SECONDS:
+            return last[1]
+        before = {finding.name: finding.failed_looks for finding in last[1]} if last is not None else {}
+        findings = tuple([await self._metric_finding(check, before.get(check.name, 0), now) for check in checks])
+        self._metric_looks[uid] = (now, findings)
+        return findings
+
+    async def _metric_finding(self, check: MetricCheck, failed: int, now: datetime) -> MetricFinding:
+        if self._metrics is None:
+            return MetricFinding(check.name, Outcome.ERROR, f'no source named "{check.source}" is configured')
+        try:
+            sample = await self._metrics.query(check.source, check.query, at=now)
+        except PerennialError as error:
+            return MetricFinding(check.name, Outcome.ERROR, error.message)
+        value = sample.value
+        if value is None or value != value:
+            return MetricFinding(check.name, Outcome.NO_DATA, sample.detail or "the query gives no number")
+        if check.minimum is not None and value < check.minimum:
+            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is below {check.minimum:g}", failed + 1)
+        if check.maximum is not None and value > check.maximum:
+            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is above {check.maximum:g}", failed + 1)
+        return MetricFinding(check.name, Outcome.PASSED, f"{value:g}")
+
+    def _trouble(self, deployment: JsonObject, spec: DeploymentSpec) -> Trouble | None:
+        """What a person must set right, whatever is going on."""
+        if (deployment["spec"].get("traffic") or {}).get("gateway"):
+            return Trouble(
+                reasons.GATEWAY_UNSUPPORTED,
+                "spec.traffic.gateway is set, but this release routes with its own router only: remove it.",
+            )
+        if spec.update_policy != "Git":
+            return None
+        meta = deployment["metadata"]
+        sync = (meta.get("labels") or {}).get(names.LABEL_SYNC)
+        syncs = self._cache.list(kinds.GIT_SYNC, meta["namespace"])
+        if any(s["metadata"]["name"] == sync or s["spec"].get("apply") is False for s in syncs):
+            return None
+        return Trouble(
+            reasons.NO_GIT_SYNC,
+            "updatePolicy is Git, but no GitSync of this namespace keeps this ModelDeployment: commit it below a "
+            "GitSync's path, or use updatePolicy Manual or Direct.",
+        )
