@@ -1,7 +1,7 @@
 """The TrainingJob controller in a whole little cluster; the node is played by hand."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from perennial.domain.training.run import identity, job_name
 from perennial.render.training_containers import StepImage
 from tests.fakes.kubelet import Kubelet
 from tests.fakes.world import World, stop_after_every_write
+from tests.support.crds import problems
 
 DIGEST = "sha256:" + "a" * 64
 DATA = "sha256:" + "d" * 64
@@ -51,8 +52,24 @@ def training_job(**changes: Any) -> dict[str, Any]:
     }
 
 
+WRONG: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def whatever_is_written_fits_the_schema() -> Iterator[None]:
+    WRONG.clear()
+    yield
+    assert WRONG == []
+
+
+def check_schema(verb: str, obj: dict[str, Any]) -> None:
+    if obj["kind"] in ("TrainingJob", "ModelVersion") and verb != "delete":
+        WRONG.extend(f"{obj['kind']} {problem}" for problem in problems(obj))
+
+
 def build() -> World:
     world = World()
+    world.store.on_write.append(check_schema)
     world.add(
         lambda w: TrainingJobController(w.store, w.cache, w.events, w.clock, TrainingSettings(StepImage("perennial:1")))
     )
