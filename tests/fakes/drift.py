@@ -3,14 +3,16 @@
 `settle` applies decisions until they ask for nothing more, as the controller would, without any API.
 """
 
+import random
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from perennial.domain.decision import EventNote
-from perennial.domain.drift.baseline import Baseline, FeatureBaseline
+from perennial.domain.drift.baseline import Baseline, FeatureBaseline, build_baseline
 from perennial.domain.drift.decide import decide
 from perennial.domain.drift.examine import instant
 from perennial.domain.drift.spec import parse_spec
@@ -27,6 +29,21 @@ TEMPLATE: dict[str, Any] = {
         ],
     },
 }
+
+
+@lru_cache
+def column(rows: int, seed: int, shift: float = 0.0) -> tuple[float, ...]:
+    """Normal values, reproducible."""
+    source = random.Random(seed)
+    return tuple(source.gauss(shift, 1) for _ in range(rows))
+
+
+@lru_cache
+def baseline_of(seed: int, shift: float = 0.0) -> Baseline:
+    """A reference of 2,000 rows with two features and a prediction."""
+    return build_baseline(
+        {"a": column(2_000, seed, shift), "b": column(2_000, seed + 1)}, prediction=column(2_000, seed + 2, shift)
+    )
 
 
 def digest(text: str) -> str:

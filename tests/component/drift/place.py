@@ -3,7 +3,6 @@
 Routers are a fake `RouterReports` that counts what `send` gives it; training and rollouts are played by the test.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,30 +11,17 @@ from perennial.api import kinds
 from perennial.api.kinds import Kind
 from perennial.controllers.drift_policy import DriftPolicyController, DriftSettings
 from perennial.domain.decision import JsonObject
-from perennial.domain.drift.baseline import Baseline, build_baseline
+from perennial.domain.drift.baseline import Baseline
 from perennial.domain.drift.windows import PREDICTION_KEY, Tally
 from perennial.domain.times import rfc3339
 from perennial.ports import MetricsSource, RouterReport
 from perennial.render.training_containers import StepImage
-from tests.fakes.drift import digest, tallies
+from tests.fakes.drift import baseline_of, column, digest, tallies
 from tests.fakes.world import World
 
 WINDOW = 60
 NAMESPACE = "default"
 MODEL = "rain-r00000001"
-
-
-def column(rows: int, seed: int, shift: float = 0.0) -> list[float]:
-    """Normal values, reproducible."""
-    source = random.Random(seed)
-    return [source.gauss(shift, 1) for _ in range(rows)]
-
-
-def baseline_of(seed: int, shift: float = 0.0) -> Baseline:
-    """A reference of 2,000 rows with two features and a prediction."""
-    return build_baseline(
-        {"a": column(2_000, seed, shift), "b": column(2_000, seed + 1)}, prediction=column(2_000, seed + 2, shift)
-    )
 
 
 @dataclass

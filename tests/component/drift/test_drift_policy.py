@@ -9,8 +9,8 @@ import pytest
 from perennial.api import kinds
 from perennial.domain.errors import Unavailable
 from perennial.ports import MetricSample
-from tests.component.drift.place import MODEL, WINDOW, Place, baseline_of, policy
-from tests.fakes.drift import digest
+from tests.component.drift.place import MODEL, WINDOW, Place, policy
+from tests.fakes.drift import baseline_of, digest
 from tests.fakes.world import World, stop_after_every_write
 
 RETRAIN = {"trainingJobRef": {"name": "rain-train"}, "cooldownSeconds": WINDOW}

@@ -11,6 +11,7 @@ lines), because the operator needs nothing else of scipy; tests compare them wit
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, exp, fsum, inf, lgamma, log, sqrt
 from statistics import NormalDist
 
@@ -91,6 +92,7 @@ def chi2_upper_tail(x: float, degrees: int) -> float:
     return factor * _upper_fraction(a, y)
 
 
+@lru_cache(maxsize=4096)
 def chi2_upper_quantile(alpha: float, degrees: int) -> float:
     """The x with P(X > x) = alpha, 0 < alpha < 1, to about 1e-12 relative.
 

@@ -6,7 +6,7 @@ import random
 from bisect import bisect_right
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perennial.domain.drift.baseline import (
@@ -74,6 +74,7 @@ def test_one_block_alone_makes_no_noise() -> None:
     assert build_feature("x", gauss(100), blocks=[1] * 100).noise == 0.0
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(allow_nan=False, width=32) | st.none(), max_size=200),
     st.lists(st.sampled_from(["a", "b", None]), min_size=0, max_size=0),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,6 +19,7 @@ def test_chi_square_quantile_agrees_with_scipy(degrees: int, alpha: float) -> No
     assert subject.chi2_upper_quantile(alpha, degrees) == pytest.approx(stats.chi2.isf(alpha, degrees), rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 500), st.integers(1, 120))
 def test_chi_square_tail_agrees_with_scipy(x: float, degrees: int) -> None:
     assert subject.chi2_upper_tail(x, degrees) == pytest.approx(stats.chi2.sf(x, degrees), rel=1e-9, abs=1e-14)
@@ -60,11 +61,13 @@ def test_fewest_rows_that_can_show_an_effect(
     assert subject.min_samples(effect, rows, bins, 0.001 / tests) == expected
 
 
+@settings(deadline=None)
 @given(HISTOGRAM)
 def test_equal_shares_have_no_psi(counts: list[int]) -> None:
     assert subject.psi(counts, counts) == pytest.approx(0.0, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(
     HISTOGRAM.flatmap(
         lambda a: st.tuples(st.just(a), st.lists(st.integers(0, 9_999), min_size=len(a), max_size=len(a)))
