@@ -128,7 +128,7 @@ class ShortLoop:
         await self.people("data-first", "data", "0", "first")
         text = (LOOP / "repository.yaml").read_text()
         manifests = Template(text).substitute(TRIVIAL=stage.tags["trivial"], WINDOW=WINDOW)
-        sync = (LOOP / "gitsync.yaml").read_text()
+        sync = Template((LOOP / "gitsync.yaml").read_text()).substitute(NAMESPACE=stage.namespace)
         await stage.person("first-commit", "Train, serve, watch", {"loop.yaml": manifests, "gitsync.yaml": sync})
         stage.apply(yaml.safe_load(sync))
 

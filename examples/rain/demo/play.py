@@ -89,7 +89,7 @@ class Play:
         await stage.wait("the data upload", lambda: stage.job_done("prepare"), 180)
         node = await stage.store.list(kinds.NODE)
         gpus = any(int(n["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for n in node)
-        files = repository_files(stage.tags, WINDOW, gpus)
+        files = repository_files(stage.tags, stage.namespace, WINDOW, gpus)
         await stage.person("first-commit", "Rain: train, serve, watch", files)
         where = "with a GPU" if gpus else "without GPUs, the cluster offers none"
         stage.timeline.tell(f"Ada pushed the manifests of rain to Git (training {where})")

@@ -9,7 +9,6 @@ from typing import Any
 USER, PASSWORD = "perennial", "rain-demo"  # a throw-away server inside the demo's namespace
 ACCESS_KEY, SECRET_KEY = "raindemo", "raindemo-secret"
 S3_ADDRESS = "http://s3:7070"
-GIT_ADDRESS = "http://git/rain.git"
 
 
 def secrets() -> list[dict[str, Any]]:

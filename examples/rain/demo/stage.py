@@ -273,9 +273,9 @@ def _image(name: str, tag: str) -> dict[str, str]:
     return {"name": name, "newName": repository, "newTag": version}
 
 
-def repository_files(tags: Mapping[str, str], window: int, gpus: bool) -> dict[str, str]:
+def repository_files(tags: Mapping[str, str], namespace: str, window: int, gpus: bool) -> dict[str, str]:
     """The example's manifests with this cluster's images, window and GPUs filled in."""
     limits = '{memory: 1Gi, nvidia.com/gpu: "1"}' if gpus else "{memory: 1Gi}"
-    values = {"RAIN_IMAGE": tags["rain"], "WINDOW": str(window), "TRAIN_LIMITS": limits}
+    values = {"NAMESPACE": namespace, "RAIN_IMAGE": tags["rain"], "WINDOW": str(window), "TRAIN_LIMITS": limits}
     folder = ROOT / "examples" / "rain" / "repository"
     return {p.name: Template(p.read_text()).substitute(values) for p in sorted(folder.glob("*.yaml"))}
