@@ -23,8 +23,8 @@ class Pages:
         """Listen; returns the port (useful when it was 0)."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", lambda request: _answer(self._alive()))
-        app.router.add_get("/readyz", lambda request: _answer(self._ready()))
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
@@ -36,10 +36,16 @@ class Pages:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._alive())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._ready())
+
     async def _metrics(self, _: web.Request) -> web.Response:
         body = generate_latest(metrics.REGISTRY)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _answer(trouble: str | None) -> web.Response:
+def _answer(trouble: str | None) -> web.Response:
     return web.Response(text="ok\n" if trouble is None else f"{trouble}\n", status=200 if trouble is None else 503)

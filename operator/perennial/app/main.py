@@ -19,12 +19,14 @@ import click
 
 from perennial.adapters.events import EventWriter
 from perennial.adapters.kube import Access, KubeStore, open_access
+from perennial.adapters.routers import HttpRouterReports
 from perennial.app import logs, wiring
 from perennial.app.http import Pages
 from perennial.app.kopf_source import KopfSource, watch_paths
 from perennial.app.settings import Settings, SettingsError, identity, load
 from perennial.app.watchdog import Watchdog
 from perennial.domain.errors import PerennialError, Stalled
+from perennial.ports import GitRepository, MetricsSource, RouterReports
 from perennial.runtime import metrics
 from perennial.runtime.cache import CHILD_KINDS, CHILD_SELECTOR, WATCHED_KINDS, Cache
 from perennial.runtime.clock import SystemClock
@@ -55,12 +57,13 @@ class Operator:
         self.stop = asyncio.Event()
         self.phase = "starting"
         self.store = KubeStore(access, namespaces=settings.namespaces)
+        self.namespace = environ.get("POD_NAMESPACE") or access.namespace
         me = identity(environ)
         chosen = settings.lease
         self.lease = Lease(
             self.store,
             self.clock,
-            namespace=chosen.namespace or access.namespace,
+            namespace=chosen.namespace or self.namespace,
             name=chosen.name,
             identity=me,
             times=LeaseTimes(chosen.duration_seconds, chosen.renew_deadline_seconds, chosen.retry_seconds),
@@ -91,20 +94,22 @@ class Operator:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             repositories = wiring.repositories(self.settings)
             stack.callback(repositories.close)
-            self._make_controllers(repositories, wiring.prometheus(self.settings, session))
+            reports = HttpRouterReports()
+            stack.push_async_callback(reports.close)
+            self._make_controllers(repositories, wiring.prometheus(self.settings, session), reports)
             keeping = self._spawn(self.lease.keep())
             try:
-                if not await self._until_stopped(self._fill()):
+                if not await self._until_stopped(self.fill()):
                     return 0
                 return await self._work(keeping)
             finally:
                 await self._end_tasks()
 
-    def _make_controllers(self, git: Any, prometheus: Any) -> None:
+    def _make_controllers(self, git: GitRepository, metrics_source: MetricsSource, reports: RouterReports) -> None:
         tracked = TrackedStore(self.store, self.loop.on_written, self.lease.guard)
-        ports = wiring.Ports(tracked, self.cache, self.events, self.clock, git, prometheus)
+        ports = wiring.Ports(tracked, self.cache, self.events, self.clock, git, metrics_source, reports)
         guarded = TrackedStore(self.store, lambda _: None, self.lease.guard)
-        for reconciler in wiring.reconcilers(self.settings, ports):
+        for reconciler in wiring.reconcilers(self.settings, ports, operator_namespace=self.namespace):
             self.loop.add(Controller(reconciler, guarded, self.cache, self.clock))
 
     async def _work(self, keeping: asyncio.Task[Any]) -> int:
@@ -130,6 +135,7 @@ class Operator:
         end_watches.set()
         await asyncio.wait([watching], timeout=DRAIN_SECONDS)
         await self.events.flush(2.0)
+        log.info("stopped")
         return 0 if trouble is None else 1
 
     async def _drain(self, workers: Sequence[asyncio.Task[Any]], *, hurry: bool) -> None:
@@ -141,7 +147,7 @@ class Operator:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _fill(self) -> None:
+    async def fill(self) -> None:
         """List every watched kind, so that the first pass sees the whole world and writes nothing needless."""
         for kind in WATCHED_KINDS:
             while True:
@@ -162,26 +168,30 @@ class Operator:
         return await self.store.list(kind, labels=CHILD_SELECTOR if kind in CHILD_KINDS else "")
 
     async def _resync(self) -> None:
-        """kopf never reports what vanished while a watch was broken: list, prune by uid, and look at all again."""
+        """Look at the whole world again and again: soon after the start, then every `resyncSeconds`."""
         delay = min(FIRST_RESYNC_SECONDS, self.settings.resync_seconds)
         while True:
             await asyncio.sleep(delay)
             delay = self.settings.resync_seconds
-            for kind in WATCHED_KINDS:
-                before = self.cache.uids(kind)
-                try:
-                    listed = await self._list(kind)
-                except PerennialError as error:
-                    log.warning("resync of %s is left out this time: %s", kind.plural, error.message)
-                    continue
-                for obj in listed:
-                    self.loop.on_event(None, obj)
-                for gone in self.cache.prune(kind, before, listed):
-                    log.info("%s %s vanished unseen", kind.kind, gone["metadata"]["name"])
-                    self.loop.wake_for(gone)
-            for kind_name, count in self.cache.counts().items():
-                metrics.CACHE_OBJECTS.labels(kind_name).set(count)
-            self.loop.wake_all(lambda: random.uniform(0.0, self.settings.resync_seconds))  # noqa: S311 (jitter)
+            await self.resync()
+
+    async def resync(self) -> None:
+        """kopf never reports what vanished while a watch was broken: list, prune by uid, and look at all again."""
+        for kind in WATCHED_KINDS:
+            before = self.cache.uids(kind)
+            try:
+                listed = await self._list(kind)
+            except PerennialError as error:
+                log.warning("resync of %s is left out this time: %s", kind.plural, error.message)
+                continue
+            for obj in listed:
+                self.loop.on_event(None, obj)
+            for gone in self.cache.prune(kind, before, listed):
+                log.info("%s %s vanished unseen", kind.kind, gone["metadata"]["name"])
+                self.loop.wake_for(gone)
+        for kind_name, count in self.cache.counts().items():
+            metrics.CACHE_OBJECTS.labels(kind_name).set(count)
+        self.loop.wake_all(lambda: random.uniform(0.0, self.settings.resync_seconds))  # noqa: S311 (jitter)
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Wait for `work`; False when a signal came first."""

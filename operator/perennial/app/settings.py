@@ -20,6 +20,7 @@ DEFAULT_FILE = "/etc/perennial/config.yaml"
 ENV_PREFIX = "PERENNIAL_"
 LOCAL_IMAGE = "perennial:latest"
 Port = Annotated[int, Field(ge=1, le=65535)]
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
@@ -36,8 +37,10 @@ class RuntimeSettings(_Part):
 
     formats: list[str] = Field(min_length=1)
     image: str = Field(min_length=1)
+    pull_policy: PullPolicy = "IfNotPresent"
     command: list[str] = []
     args: list[str] = []
+    env: list[dict[str, Any]] = []
     port: Port = 8080
     probe_path: str = Field(default="/v2/health/ready", pattern="^/")
 
@@ -57,6 +60,15 @@ class GitSettings(_Part):
     allow_insecure: bool = False
     """Also http://, git:// and addresses inside the cluster: for development and demos."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class RouterSettings(_Part):
+    """The routers of each namespace that serves models; resources as in a pod."""
+
+    replicas: Annotated[int, Field(ge=1, le=50)] = 2
+    envoy_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    envoy_resources: dict[str, Any] | None = None
+    agent_resources: dict[str, Any] | None = None
 
 
 class HttpSettings(_Part):
@@ -81,16 +93,21 @@ class Settings(_Part):
 
     image: str = LOCAL_IMAGE
     """The one image of Perennial: routers, Envoy and steps run from it."""
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_policy: PullPolicy = "IfNotPresent"
+    image_pull_secrets: list[str] = []
+    """Names of Secrets for the routers' images."""
     namespaces: list[str] = []
     """Watch only these; empty: the whole cluster."""
     workers: Annotated[int, Field(ge=1, le=32)] = 4
     """Passes at a time for each kind."""
     resync_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    runtimes: dict[str, RuntimeSettings] = {}
+    runtimes: dict[str, RuntimeSettings] = {
+        "sklearn": RuntimeSettings(formats=["sklearn"], image="perennial-sklearn:latest")
+    }
     prometheus: dict[str, PrometheusSettings] = {}
     git: GitSettings = GitSettings()
+    routers: RouterSettings = RouterSettings()
     http: HttpSettings = HttpSettings()
     lease: LeaseSettings = LeaseSettings()
 
@@ -136,9 +153,9 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
 
 def _from_text(field: str, text: str) -> Any:
     """An environment variable's value: a list by commas, a table as JSON (YAML reads it), else the text."""
-    if field == "namespaces":
+    if field in ("namespaces", "image_pull_secrets"):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if field in ("runtimes", "prometheus", "git", "http", "lease"):
+    if field in ("runtimes", "prometheus", "git", "routers", "http", "lease"):
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError:
@@ -163,6 +180,7 @@ def _allowed(path: tuple[int | str, ...]) -> list[str]:
         "runtimes": RuntimeSettings,
         "prometheus": PrometheusSettings,
         "git": GitSettings,
+        "routers": RouterSettings,
         "http": HttpSettings,
         "lease": LeaseSettings,
     }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -9,10 +10,13 @@ from perennial.adapters.git import GitRepositories
 from perennial.adapters.git import GitSettings as RepositorySettings
 from perennial.adapters.prometheus import Prometheus, PrometheusSource
 from perennial.app.settings import PrometheusSettings, Settings, SettingsError
+from perennial.controllers.drift_policy import DriftPolicyController, DriftSettings
 from perennial.controllers.git_sync import GitSyncController, GitSyncSettings
+from perennial.controllers.model_deployment import DeploymentSettings, ModelDeploymentController
 from perennial.controllers.model_version import ModelVersionController, ModelVersionSettings
 from perennial.controllers.training_job import TrainingJobController, TrainingSettings
-from perennial.ports import Clock, EventSink, GitRepository, MetricsSource, ObjectStore
+from perennial.ports import Clock, EventSink, GitRepository, MetricsSource, ObjectStore, RouterReports
+from perennial.render.router import RouterSettings
 from perennial.render.training_containers import StepImage
 from perennial.runtime.cache import Cache
 from perennial.runtime.controller import Reconciler
@@ -28,17 +32,47 @@ class Ports:
     clock: Clock
     git: GitRepository
     metrics: MetricsSource
+    reports: RouterReports
 
 
-def reconcilers(settings: Settings, ports: Ports) -> list[Reconciler]:
-    """One reconciler for each of our kinds."""
+def reconcilers(settings: Settings, ports: Ports, *, operator_namespace: str) -> list[Reconciler]:
+    """One reconciler for each of our kinds; `operator_namespace` is whose pods may ask the routers."""
     step = StepImage(settings.image, settings.image_pull_policy)
     shared = (ports.store, ports.cache, ports.events, ports.clock)
     return [
         GitSyncController(*shared, GitSyncSettings(namespaced=bool(settings.namespaces)), ports.git),
         TrainingJobController(*shared, TrainingSettings(step)),
         ModelVersionController(*shared, ModelVersionSettings()),
+        ModelDeploymentController(
+            *shared,
+            DeploymentSettings(step, runtime_table(settings)),
+            ports.reports,
+            router_settings(settings, operator_namespace),
+            ports.metrics,
+        ),
+        DriftPolicyController(*shared, DriftSettings(step), ports.reports, ports.metrics),
     ]
+
+
+def runtime_table(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The runtime table as manifests write it (camelCase); what is not said is left out."""
+    return {
+        name: {key: value for key, value in row.model_dump(by_alias=True).items() if value != []}
+        for name, row in settings.runtimes.items()
+    }
+
+
+def router_settings(settings: Settings, operator_namespace: str) -> RouterSettings:
+    """What the settings say of routers."""
+    said = settings.routers.model_dump(exclude_none=True)
+    return RouterSettings(
+        image=settings.image,
+        image_pull_policy=settings.image_pull_policy,
+        image_pull_secrets=tuple(settings.image_pull_secrets),
+        operator_namespace=operator_namespace,
+        namespaced=bool(settings.namespaces),
+        **said,
+    )
 
 
 def repositories(settings: Settings) -> GitRepositories:
