@@ -3,15 +3,13 @@
 Must not decide. What it remembers (books, baselines, the last round of router reports) it can read again at any time.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from perennial.api.kinds import DRIFT_POLICY, JOB, MODEL_DEPLOYMENT, MODEL_VERSION, POD, SECRET, TRAINING_JOB
-from perennial.api.names import COMPONENT_ROUTER, LABEL_COMPONENT, ROUTER
-from perennial.domain import conditions
+from perennial.api.kinds import DRIFT_POLICY, JOB, MODEL_DEPLOYMENT, MODEL_VERSION, POD, TRAINING_JOB
+from perennial.controllers.router_pods import RouterPods
 from perennial.domain.decision import JsonObject
 from perennial.domain.drift.baseline import Baseline, BaselineError, parse_baseline
 from perennial.domain.drift.examine import due_windows
@@ -27,7 +25,6 @@ from perennial.render.drift import probe_number
 from perennial.runtime.cache import Cache
 
 MAX_BASELINES = 200
-TOKEN_KEY = "token"  # noqa: S105 - the name of a key, not a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ class DriftObserver:
         self._cache = cache
         self._clock = clock
         self._routers = routers
+        self._pods = RouterPods(store, cache)
         self._metrics = metrics
         self._memory = Memory()
 
@@ -90,26 +88,20 @@ class DriftObserver:
 
     async def _ask(self, namespace: str) -> Round:
         """Ask every ready router pod of the namespace."""
-        pods = []
-        for pod in self._cache.list(POD, namespace, {LABEL_COMPONENT: COMPONENT_ROUTER}):
-            status = pod.get("status") or {}
-            ready = conditions.is_true(status.get("conditions") or (), "Ready")
-            if ready and status.get("podIP") and not pod["metadata"].get("deletionTimestamp"):
-                pods.append((pod["metadata"]["name"], pod["metadata"]["uid"], status["podIP"]))
+        pods = await self._pods.ready_pods(namespace)
         now = self._clock.now().timestamp()
         if not pods:
             return Round(Pull(now))
-        token = await self._token(namespace)
+        token = await self._pods.token(namespace)
+        if token is None:
+            return Round(Pull(now, tuple(name for name, _, _ in pods)))
         reports = await self._routers.collect(namespace, pods, token, want="all")
         believed = {uid for _, uid, _ in pods}
+        if not reports:
+            await self._pods.token(namespace, fresh=True)  # it may have been made anew; the next round uses it
         answers = tuple(report for report in reports if report.pod_uid in believed)
         told = {report.pod_uid for report in answers}
         return Round(Pull(now, tuple(name for name, uid, _ in pods if uid not in told)), answers)
-
-    async def _token(self, namespace: str) -> str:
-        secret = await self._store.get(SECRET, namespace, ROUTER)
-        data = (secret or {}).get("data") or {}
-        return base64.b64decode(data.get(TOKEN_KEY) or "").decode()
 
     async def observe(self, policy: JsonObject, spec: PolicySpec, book: Book, pull: Pull | None) -> World:
         """The World of one policy."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perennial.api import kinds, names
+from perennial.controllers.router_pods import RouterPods
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Conflict, NameTaken
 from perennial.domain.revision import canonical
@@ -22,16 +23,13 @@ from perennial.runtime.cache import Cache
 _FLEET_HASH = "perennial.dev/fleet-hash"
 
 
-class RouterFleet:
+class RouterFleet(RouterPods):
     """Makes and heals the routers of each namespace."""
 
     def __init__(self, store: ObjectStore, cache: Cache, settings: RouterSettings, manager: str) -> None:
-        self._store = store
-        self._cache = cache
+        super().__init__(store, cache)
         self._settings = settings
         self._manager = manager
-        self._tokens: dict[str, str] = {}
-        self._owners_of_sets: dict[str, str] = {}
         self._hashes: dict[str, str] = {}
 
     async def ensure(self, deployment: Mapping[str, Any]) -> bool:
@@ -50,42 +48,6 @@ class RouterFleet:
         for obj in [_secret(namespace, owners), *router_objects(namespace, self._settings, owners)]:
             await self._bring(obj, namespace, wanted)
         return True
-
-    async def token(self, namespace: str, *, fresh: bool = False) -> str | None:
-        """The bearer token of the namespace's routers; read once, and again when `fresh`."""
-        if fresh or namespace not in self._tokens:
-            secret = await self._store.get(kinds.SECRET, namespace, names.ROUTER)
-            data = (secret or {}).get("data") or {}
-            if TOKEN_KEY not in data:
-                return None
-            self._tokens[namespace] = base64.b64decode(data[TOKEN_KEY]).decode()
-        return self._tokens[namespace]
-
-    async def ready_pods(self, namespace: str) -> list[tuple[str, str, str]]:
-        """(name, uid, ip) of the ready router pods whose owner chain leads to our Deployment, by uid."""
-        fleet = self._cache.get(kinds.DEPLOYMENT, namespace, names.ROUTER)
-        if fleet is None:
-            return []
-        ready = []
-        for pod in self._cache.list(kinds.POD, namespace, {names.LABEL_COMPONENT: names.COMPONENT_ROUTER}):
-            ip = (pod.get("status") or {}).get("podIP")
-            if ip and _is_ready(pod) and await self._owner_uid(namespace, pod) == fleet["metadata"]["uid"]:
-                ready.append((pod["metadata"]["name"], pod["metadata"]["uid"], ip))
-        return ready
-
-    async def _owner_uid(self, namespace: str, pod: Mapping[str, Any]) -> str | None:
-        """The uid of the Deployment above the pod's ReplicaSet; owners never change, so it is asked once."""
-        owner = _controller(pod)
-        if owner is None or owner.get("kind") != kinds.REPLICA_SET.kind:
-            return None
-        uid = owner["uid"]
-        if uid not in self._owners_of_sets:
-            found = await self._store.get(kinds.REPLICA_SET, namespace, owner["name"])
-            above = _controller(found) if found is not None and found["metadata"]["uid"] == uid else None
-            if above is None:
-                return None
-            self._owners_of_sets[uid] = above["uid"]
-        return self._owners_of_sets[uid]
 
     async def _bring(self, obj: JsonObject, namespace: str, fleet_hash: str) -> None:
         """POST what is missing; apply over what is ours; a stranger's object of that name is left alone."""
@@ -144,15 +106,3 @@ def _annotation(obj: Mapping[str, Any], key: str) -> str | None:
 
 def _owned_by(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
     return any(ref["uid"] == owner["metadata"]["uid"] for ref in obj["metadata"].get("ownerReferences") or ())
-
-
-def _controller(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
-    return next((ref for ref in references if ref.get("controller")), None)
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

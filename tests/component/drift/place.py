@@ -15,6 +15,7 @@ from perennial.domain.drift.baseline import Baseline
 from perennial.domain.drift.windows import PREDICTION_KEY, Tally
 from perennial.domain.times import rfc3339
 from perennial.ports import MetricsSource, RouterReport
+from perennial.render.ownership import owner_reference
 from perennial.render.training_containers import StepImage
 from tests.fakes.drift import baseline_of, column, digest, tallies
 from tests.fakes.world import World
@@ -33,6 +34,7 @@ class Routers:
     silent: set[str] = field(default_factory=set)
     windows: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
     asked: int = 0
+    names: set[str] = field(default_factory=set)
 
     async def collect(
         self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
@@ -40,6 +42,7 @@ class Routers:
         """See ports.RouterReports."""
         assert token == "secret"
         self.asked += 1
+        self.names |= {name for name, _, _ in pods}
         return [
             RouterReport(name, uid, {}, self._counts(name, uid)) for name, uid, _ in pods if name not in self.silent
         ]
@@ -126,10 +129,20 @@ class Place:
 
     async def _router(self, name: str) -> None:
         self.routers.pods[name] = 1.0
+        owner = await self._fleet()
         labels = {"app.kubernetes.io/managed-by": "perennial", "perennial.dev/component": "router"}
-        await self._put({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {}})
+        meta = {"name": name, "labels": labels, "ownerReferences": [owner]}
+        await self._put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
         status = {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
         await self.set_status(kinds.POD, name, status)
+
+    async def _fleet(self) -> JsonObject:
+        """A reference to the ReplicaSet of the routers' Deployment; both are made when they do not exist."""
+        labels = {"app.kubernetes.io/managed-by": "perennial"}
+        await self._put(_object(kinds.DEPLOYMENT, "perennial-router", {}, labels=labels))
+        above = owner_reference(self.world.obj(kinds.DEPLOYMENT, "perennial-router"))
+        await self._put(_object(kinds.REPLICA_SET, "perennial-router-x", {}, ownerReferences=[above]))
+        return owner_reference(self.world.obj(kinds.REPLICA_SET, "perennial-router-x"))
 
     async def _put(self, obj: JsonObject) -> None:
         await self.world.person({**obj, "metadata": {"namespace": NAMESPACE, **obj["metadata"]}})
@@ -215,11 +228,11 @@ class Place:
         await self.world.settle()
 
 
-def _object(kind: Kind, name: str, spec: Mapping[str, Any] | None) -> JsonObject:
+def _object(kind: Kind, name: str, spec: Mapping[str, Any] | None, **meta: Any) -> JsonObject:
     obj: JsonObject = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE, **meta},
     }
     return obj if spec is None else {**obj, "spec": dict(spec)}
 

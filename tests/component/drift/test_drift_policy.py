@@ -327,6 +327,22 @@ async def test_a_silent_router_is_waited_for_and_then_said() -> None:
     assert "perennial-router-1" in condition["message"]
 
 
+async def test_a_strangers_pod_with_the_routers_labels_is_neither_asked_nor_told_the_token() -> None:
+    place = Place()
+    await place.set_up(policy(action="Notify"))
+    labels = {"app.kubernetes.io/managed-by": "perennial", "perennial.dev/component": "router"}
+    meta = {"name": "stranger", "namespace": "default", "labels": labels}
+    await place.world.person({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
+    status = {"podIP": "10.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]}
+    await place.set_status(kinds.POD, "stranger", status)
+    place.routers.pods["stranger"] = 1.0
+    await place.next_window()
+    place.send(rows=600, pod="stranger")
+    await place.world.run_for(WINDOW)
+    assert place.status()["window"]["samples"] == 0
+    assert place.routers.names == {"perennial-router-0"}
+
+
 async def test_an_operator_away_for_three_windows_loses_nothing() -> None:
     place = Place()
     await place.set_up(policy(action="Notify"))

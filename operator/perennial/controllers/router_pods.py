@@ -1,0 +1,70 @@
+"""Which router pods of a namespace may be asked, and with what token: only pods whose owner chain leads to our
+Deployment, by uid, for a stranger's pod with our labels would get the token and be believed. Must not make anything.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perennial.api import kinds, names
+from perennial.domain import conditions
+from perennial.ports import ObjectStore
+from perennial.render.router import TOKEN_KEY
+from perennial.runtime.cache import Cache
+
+
+class RouterPods:
+    """The routers as they can be asked."""
+
+    def __init__(self, store: ObjectStore, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._tokens: dict[str, str] = {}
+        self._owners_of_sets: dict[str, str] = {}
+
+    async def token(self, namespace: str, *, fresh: bool = False) -> str | None:
+        """The bearer token of the namespace's routers; read once, and again when `fresh`."""
+        if fresh or namespace not in self._tokens:
+            secret = await self._store.get(kinds.SECRET, namespace, names.ROUTER)
+            data = (secret or {}).get("data") or {}
+            if TOKEN_KEY not in data:
+                return None
+            self._tokens[namespace] = base64.b64decode(data[TOKEN_KEY]).decode()
+        return self._tokens[namespace]
+
+    async def ready_pods(self, namespace: str) -> list[tuple[str, str, str]]:
+        """(name, uid, ip) of the ready router pods whose owner chain leads to our Deployment, by uid."""
+        fleet = self._cache.get(kinds.DEPLOYMENT, namespace, names.ROUTER)
+        if fleet is None:
+            return []
+        ready = []
+        for pod in self._cache.list(kinds.POD, namespace, {names.LABEL_COMPONENT: names.COMPONENT_ROUTER}):
+            ip = (pod.get("status") or {}).get("podIP")
+            if ip and _is_ready(pod) and await self._owner_uid(namespace, pod) == fleet["metadata"]["uid"]:
+                ready.append((pod["metadata"]["name"], pod["metadata"]["uid"], ip))
+        return ready
+
+    async def _owner_uid(self, namespace: str, pod: Mapping[str, Any]) -> str | None:
+        """The uid of the Deployment above the pod's ReplicaSet; owners never change, so it is asked once."""
+        owner = _controller(pod)
+        if owner is None or owner.get("kind") != kinds.REPLICA_SET.kind:
+            return None
+        uid = owner["uid"]
+        if uid not in self._owners_of_sets:
+            found = await self._store.get(kinds.REPLICA_SET, namespace, owner["name"])
+            above = _controller(found) if found is not None and found["metadata"]["uid"] == uid else None
+            if above is None:
+                return None
+            self._owners_of_sets[uid] = above["uid"]
+        return self._owners_of_sets[uid]
+
+
+def _controller(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
+    return next((ref for ref in references if ref.get("controller")), None)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    return conditions.is_true((pod.get("status") or {}).get("conditions") or (), "Ready")
