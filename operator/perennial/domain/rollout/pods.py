@@ -41,7 +41,7 @@ def _words(pod: Mapping[str, Any]) -> str | None:
         if ended is not None:
             return _ended_words(entry, ended)
     for entry in status.get("containerStatuses", ()):
-        if (entry.get("state") or {}).get("running") and not entry.get("ready"):
+        if "running" in (entry.get("state") or {}) and not entry.get("ready"):
             return f"container {entry['name']} runs but its readiness probe does not pass yet"
     return None
 

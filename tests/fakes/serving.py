@@ -1,0 +1,209 @@
+"""The cluster below a ModelDeployment, played by hand: Deployments get available pods, routers follow status.traffic.
+
+`FakeRouters` implements ports.RouterReports: it answers what real routers would, with `per_second` requests that flow
+by the applied weights, deterministically, as the fake clock moves on.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from perennial.api import kinds, names
+from perennial.domain.decision import JsonObject
+from perennial.ports import RouterReport
+from tests.fakes.world import World
+
+NAMESPACE = "default"
+STARTED = {"agent": 100.0, "envoy": 101.0}
+
+
+class FakeRouters:
+    """Two routers' worth of answers. deaf: pods that apply nothing more; silent: pods that do not answer."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.per_second = 100
+        self.error_rates: dict[str, float] = {}  # by version name
+        self.deaf: set[str] = set()
+        self.silent: set[str] = set()
+        self.started: dict[str, dict[str, float]] = {}
+        self.tokens: list[str] = []
+        self.collected = 0
+        self.seen_weights: list[dict[str, int]] = []
+        self._applied: dict[str, dict[str, tuple[int, dict[str, int]]]] = {}
+        self._counts: dict[str, dict[str, dict[str, list[float]]]] = {}
+        self._at = world.clock.monotonic()
+
+    async def collect(
+        self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
+    ) -> list[RouterReport]:
+        """See RouterReports."""
+        self.collected += 1
+        self.tokens.append(token)
+        self.flow([pod for pod, _, _ in pods])
+        for pod, _, _ in pods:
+            if pod not in self.deaf:
+                self._apply(pod)
+        return [self._report(pod, uid, want) for pod, uid, _ in pods if pod not in self.silent]
+
+    def flow(self, pods: Sequence[str]) -> None:
+        """Requests since the last call, by the weights that were applied all the while."""
+        seconds = self.world.clock.monotonic() - self._at
+        self._at = self.world.clock.monotonic()
+        versions = self._versions()
+        for pod in pods:
+            for deployment, (_, weights) in self._applied.get(pod, {}).items():
+                counts = self._counts.setdefault(pod, {}).setdefault(deployment, {})
+                for revision, weight in weights.items():
+                    entry = counts.setdefault(revision, [0.0, 0.0])
+                    requests = self.per_second * seconds / len(pods) * weight / 100
+                    entry[0] += requests
+                    entry[1] += requests * self.error_rates.get(versions.get(revision, ""), 0.0)
+
+    def restart_envoy(self, pod: str) -> None:
+        """Another Envoy process: its counters begin at 0."""
+        self.started[pod] = {**STARTED, "envoy": self.started.get(pod, STARTED)["envoy"] + 1}
+        self._counts.pop(pod, None)
+
+    def _apply(self, pod: str) -> None:
+        for obj in self.world.store.all(kinds.MODEL_DEPLOYMENT):
+            status = obj.get("status") or {}
+            weights = {t["revision"]: t["weight"] for t in status.get("traffic", [])}
+            self._applied.setdefault(pod, {})[obj["metadata"]["name"]] = (status.get("trafficVersion", 0), weights)
+            if not self.seen_weights or self.seen_weights[-1] != weights:
+                self.seen_weights.append(weights)
+
+    def _versions(self) -> dict[str, str]:
+        found = {}
+        for obj in self.world.store.all(kinds.DEPLOYMENT):
+            revision = (obj["metadata"].get("labels") or {}).get(names.LABEL_REVISION)
+            if revision:
+                found[revision] = obj["metadata"]["annotations"].get(names.ANNOTATION_VERSION, "")
+        return found
+
+    def _report(self, pod: str, uid: str, want: str) -> RouterReport:
+        started = self.started.get(pod, STARTED)
+        head = {"pod": pod, "podUid": uid, "started": started}
+        applied = {
+            name: {"trafficVersion": version, "weights": dict(weights), "confirmed": True}
+            for name, (version, weights) in self._applied.get(pod, {}).items()
+        }
+        counts: dict[str, Any] = {}
+        for name, revisions in self._counts.get(pod, {}).items():
+            counts[name] = {
+                "revisions": {r: _counters(int(n), int(k)) for r, (n, k) in revisions.items()},
+                "dropped": 0,
+                "windows": [],
+            }
+        empty = {name: {"revisions": {}, "dropped": 0, "windows": []} for name in applied}
+        pages = {**head, "deployments": {**empty, **counts}} if want == "all" else {}
+        return RouterReport(pod, uid, {**head, "deployments": applied}, pages)
+
+
+def _counters(requests: int, failed: int) -> dict[str, Any]:
+    codes = {"200": requests - failed} | ({"500": failed} if failed else {})
+    return {
+        "requests": requests,
+        "codes": codes,
+        "grpc": {},
+        "resets": 0,
+        "active": 0,
+        "latency": {"logged": requests, "overLimit": 0},
+    }
+
+
+class ServingCluster:
+    """The Deployment controller, the scheduler and the kubelet. stuck: versions whose pods never become available."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.routers = FakeRouters(world)
+        self.stuck: set[str] = set()
+        self.router_pods = 2
+        world.store.on_event.append(self._on_event)
+
+    async def settle(self) -> None:
+        """Passes and the cluster's answers to them, until nothing is due."""
+        for _ in range(50):
+            ran = await self.world.settle()
+            played = await self._play_routers()
+            if not ran and not played:
+                return
+        raise AssertionError("the cluster does not come to rest")
+
+    async def run_for(self, seconds: float, *, step: float = 1.0) -> None:
+        """Let time pass."""
+        await self.settle()
+        end = self.world.clock.monotonic() + seconds
+        while self.world.clock.monotonic() < end:
+            await self.world.run_for(min(step, end - self.world.clock.monotonic()))
+            await self.settle()
+
+    async def run_until(self, condition: Any, *, seconds: float = 600) -> float:
+        """Let time pass until `condition()`; returns the seconds it took."""
+        await self.settle()
+        started = self.world.clock.monotonic()
+        while not condition():
+            assert self.world.clock.monotonic() - started < seconds, f"still not true after {seconds} s of fake time"
+            await self.run_for(1)
+        return self.world.clock.monotonic() - started
+
+    def refresh(self) -> None:
+        """Pods of every revision become available, or no longer."""
+        for obj in self.world.store.all(kinds.DEPLOYMENT):
+            self._on_event("MODIFIED", obj)
+
+    def _on_event(self, type_: str, obj: JsonObject) -> None:
+        if type_ == "DELETED" or obj["kind"] != kinds.DEPLOYMENT.kind:
+            return
+        meta, replicas = obj["metadata"], int(obj["spec"].get("replicas", 1))
+        stuck = (meta.get("annotations") or {}).get(names.ANNOTATION_VERSION) in self.stuck
+        ready = 0 if stuck else replicas
+        status: Mapping[str, Any] = {
+            "observedGeneration": meta["generation"],
+            "replicas": replicas,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+        }
+        if obj.get("status") != status:
+            self.world.store.put_status(kinds.DEPLOYMENT, meta["namespace"], meta["name"], status)
+
+    async def _play_routers(self) -> bool:
+        """The ReplicaSet and the pods of the routers' Deployment."""
+        fleet = await self.world.store.get(kinds.DEPLOYMENT, NAMESPACE, names.ROUTER)
+        if fleet is None:
+            return False
+        pods = [o for o in self.world.store.all(kinds.POD) if o["metadata"]["name"].startswith(f"{names.ROUTER}-rs-")]
+        if len(pods) >= self.router_pods:
+            return False
+        replica_set = await self.world.store.get(kinds.REPLICA_SET, NAMESPACE, f"{names.ROUTER}-rs")
+        if replica_set is None:
+            replica_set = await self.world.store.create(
+                _owned("apps/v1", "ReplicaSet", f"{names.ROUTER}-rs", fleet, {}), manager="kube"
+            )
+        labels = fleet["spec"]["template"]["metadata"]["labels"]
+        taken = {pod["metadata"]["name"] for pod in pods}
+        name = next(n for i in range(99) if (n := f"{names.ROUTER}-rs-{i}") not in taken)
+        pod = _owned("v1", "Pod", name, replica_set, labels)
+        await self.world.store.create(pod, manager="kube")
+        ready = [{"type": "Ready", "status": "True"}]
+        self.world.store.put_status(kinds.POD, NAMESPACE, name, {"podIP": "10.0.0.1", "conditions": ready})
+        return True
+
+    async def remove_routers(self) -> None:
+        """All router pods go and do not come back until `router_pods` is set again."""
+        self.router_pods = 0
+        for pod in self.world.store.all(kinds.POD):
+            if pod["metadata"]["name"].startswith(f"{names.ROUTER}-rs-"):
+                await self.world.store.delete(kinds.POD, NAMESPACE, pod["metadata"]["name"], uid=None)
+
+
+def _owned(api_version: str, kind: str, name: str, owner: JsonObject, labels: Mapping[str, str]) -> JsonObject:
+    reference = {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+    meta = {"name": name, "namespace": NAMESPACE, "labels": dict(labels), "ownerReferences": [reference]}
+    return {"apiVersion": api_version, "kind": kind, "metadata": meta, "spec": {}}
