@@ -35,7 +35,7 @@ _DRAIN_AT_LEAST_SECONDS = 3.0
 """Other nodes go on sending here until they have seen that this pod is leaving."""
 _DRAIN_AT_MOST_SECONDS = 25.0
 _FINAL_READ_SECONDS = 10.0
-_HOOK_SECONDS = 1.0
+_HOOK_SECONDS = 3.0
 _ACTIVE = f"^http\\.{STAT_PREFIX}\\.downstream_(cx|rq)_active$"
 
 

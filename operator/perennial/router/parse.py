@@ -112,6 +112,18 @@ def _checked_list(value: Any) -> list[Any]:
     return value
 
 
+def _checked_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unparsed("a name that is no text")
+    return value
+
+
+def _checked_shape(value: Any) -> list[int]:
+    if not isinstance(value, list) or not all(isinstance(size, int) for size in value):
+        raise Unparsed("a shape that is no list of numbers")
+    return value
+
+
 def _json_tensors(raw: Any, body: bytes, json_length: int | None, *, first_only: bool = False) -> list[Tensor]:
     """The tensors of a v2 body; those with a binary_data_size take their bytes after the JSON, in order."""
     tensors = []
@@ -125,7 +137,9 @@ def _json_tensors(raw: Any, body: bytes, json_length: int | None, *, first_only:
                     raise Unparsed("binary data is missing")
                 data = decode(item["datatype"], body[offset : offset + size])
                 offset += size
-            tensors.append(Tensor(item["name"], item["shape"], data))
+            else:
+                _checked_list(data)
+            tensors.append(Tensor(_checked_name(item["name"]), _checked_shape(item["shape"]), data))
             if first_only:
                 break
     except (KeyError, TypeError, AttributeError) as error:
@@ -197,11 +211,15 @@ def _table(tensors: Sequence[Tensor], max_rows: int) -> Table:
         data = tensor.data
         if len(tensor.shape) > 1 and prod(tensor.shape[1:]) != 1:
             raise Unparsed(f"tensor {tensor.name!r} among others has more than one column")
-        column = [item[0] for item in data[:max_rows]] if data and isinstance(data[0], list) else data[:max_rows]
+        column = data[:max_rows]
+        if column and isinstance(column[0], list):
+            column = [row[0] if row else None for row in _rows(column)]
         if rows not in (-1, len(column)):
             raise Unparsed("the tensors differ in length")
         rows = len(column)
         columns[tensor.name] = column
+    if not rows:
+        raise Unparsed("no rows")
     return Table(rows, columns)
 
 
@@ -209,13 +227,20 @@ def _matrix(tensor: Tensor, max_rows: int) -> Sequence[Sequence[Value]]:
     """The first rows of a tensor; [n] is [n, 1]."""
     data, shape = tensor.data, tensor.shape
     if data and isinstance(data[0], list):
-        return data[:max_rows]
+        return _rows(data[:max_rows])
     width = prod(shape[1:])
-    if not shape or prod(shape) != len(data) or width < 1:
+    if not data or not shape or prod(shape) != len(data) or width < 1:
         raise Unparsed(f"shape {list(shape)} does not fit {len(data)} values")
     if width == len(data):
         return [data]
     return [data[start : start + width] for start in range(0, min(len(data), width * max_rows), width)]
+
+
+def _rows(rows: Sequence[Any]) -> Sequence[Sequence[Value]]:
+    """The same rows, every one of which is a list."""
+    if not all(isinstance(row, list) for row in rows):
+        raise Unparsed("rows of different kinds")
+    return rows
 
 
 def _instances(raw: Any, max_rows: int) -> Table:
@@ -229,9 +254,7 @@ def _instances(raw: Any, max_rows: int) -> Table:
         names = dict.fromkeys(name for row in rows for name in row)
         return Table(len(rows), {name: [row.get(name) for row in rows] for name in names})
     if isinstance(rows[0], list):
-        if not all(isinstance(row, list) for row in rows):
-            raise Unparsed("instances of different kinds")
-        return Table(len(rows), None, rows)
+        return Table(len(rows), None, _rows(rows))
     return Table(len(rows), None, [[row] for row in rows])
 
 
@@ -248,5 +271,5 @@ def _predictions(rows: Sequence[Any]) -> list[Value]:
         if width == 2:
             return [row[1] for row in rows]
         return [str(max(range(width), key=row.__getitem__)) for row in rows]
-    except (TypeError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError) as error:
         raise Unparsed(f"predictions of mixed shapes: {error}") from error

@@ -1,0 +1,80 @@
+"""The router's objects and Envoy's files, byte for byte: a changed line changes how models are reached."""
+
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from perennial.api.kinds import find
+from perennial.render import router as rendered
+from perennial.render.router import RouterSettings, client_service, router_objects
+from perennial.router import agent, envoy
+from perennial.router.envoy import Layout, render_bootstrap, render_clusters, render_routes
+from perennial.router.model import Deployment, Share, Snapshot, WindowSpec
+from tests.support.golden import GOLDEN, as_yaml, check
+
+SETTINGS = RouterSettings("registry/perennial:0.1.0")
+
+
+def owner(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "team", "uid": f"uid-{name}", "labels": {"theirs": "stays"}}
+    return {"apiVersion": "perennial.dev/v1alpha1", "kind": "ModelDeployment", "metadata": metadata}
+
+
+def test_the_objects_of_a_namespace() -> None:
+    check("router/objects.yaml", as_yaml(router_objects("team", SETTINGS, [owner("rain"), owner("fog")])))
+
+
+def test_the_service_for_clients() -> None:
+    service = client_service(owner("rain"))
+    check("router/service.yaml", as_yaml([service]))
+    assert "theirs" not in service["metadata"]["labels"]
+
+
+def test_the_order_of_the_owners_does_not_matter() -> None:
+    forth = router_objects("team", SETTINGS, [owner("rain"), owner("fog")])
+    back = router_objects("team", SETTINGS, [owner("fog"), owner("rain")])
+    assert forth == back
+
+
+def test_a_namespaced_operator_binds_a_role_with_the_rules_of_the_cluster_role() -> None:
+    objects = {obj["kind"]: obj for obj in router_objects("team", RouterSettings("i", namespaced=True))}
+    shipped = yaml.safe_load_all((GOLDEN.parents[1] / "manifests/base/rbac.yaml").read_text())
+    role = next(
+        obj for obj in shipped if obj["kind"] == "ClusterRole" and obj["metadata"]["name"] == "perennial-router"
+    )
+    assert objects["Role"]["rules"] == role["rules"]
+    assert objects["RoleBinding"]["roleRef"]["kind"] == "Role"
+    assert "Role" not in {obj["kind"] for obj in router_objects("team", SETTINGS)}
+
+
+def test_every_object_is_of_a_kind_that_the_operator_knows() -> None:
+    for obj in [*router_objects("team", RouterSettings("i", namespaced=True)), client_service(owner("rain"))]:
+        assert find(obj["apiVersion"], obj["kind"]) is not None
+
+
+def test_manifests_and_processes_agree_on_ports_paths_and_files() -> None:
+    assert rendered.READY_PATH == envoy.READY_PATH
+    assert Layout().port == rendered.ENVOY_PORT
+    assert Layout().directory == rendered._SHARED
+    for marker in (agent.TERMINATING, agent.DRAINED):
+        assert f"{Layout().directory}/{marker}" in rendered._DRAIN_HOOK
+    # Requests, the last read and the hook must all fit into the grace period.
+    needed = agent._DRAIN_AT_MOST_SECONDS + agent._FINAL_READ_SECONDS + agent._HOOK_SECONDS
+    assert needed < rendered._GRACE_SECONDS
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "routes", "clusters"])
+def test_envoys_files(name: str) -> None:
+    rain = Deployment(
+        "rain", 3, (Share("aaaaaaaa", 75), Share("bbbbbbbb", 25)), "aaaaaaaa", windows=(WindowSpec(60, 0),), retries=2
+    )
+    empty = Deployment("fog")
+    snapshot = Snapshot("team", (empty, rain))
+    made = {
+        "bootstrap": render_bootstrap(Layout()),
+        "routes": render_routes(snapshot, snapshot.clusters()),
+        "clusters": render_clusters(snapshot.clusters()),
+    }[name]
+    check(f"router/{name}.json", orjson.dumps(made, option=orjson.OPT_INDENT_2).decode() + "\n")

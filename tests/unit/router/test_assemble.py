@@ -1,0 +1,90 @@
+"""From Kubernetes objects to what the router follows."""
+
+from typing import Any
+
+from perennial.router.assemble import assemble
+from perennial.router.model import Endpoint, Share, WindowSpec
+
+
+def piece(service: str, *addresses: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{service}-x", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "ports": [{"name": "metrics", "port": 9}, {"name": "http", "port": 8080}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+        **changes,
+    }
+
+
+def policy(name: str, seconds: int, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {"deploymentRef": {"name": "rain"}, "window": {"seconds": seconds}, **spec},
+    }
+
+
+MDEP = {
+    "metadata": {"name": "rain"},
+    "spec": {
+        "traffic": {"timeoutSeconds": 5, "retries": 2},
+        "observation": {"samplePercent": 10, "maxBodyBytes": 99, "maxRowsPerRequest": 3},
+        "rollout": {"analysis": {"latency": {"maxMilliseconds": 200}}},
+    },
+    "status": {
+        "stable": {"revision": "aaaaaaaa", "version": "rain-v1"},
+        "canary": {"revision": "bbbbbbbb", "version": "rain-v2"},
+        "traffic": [{"revision": "aaaaaaaa", "weight": 95}, {"revision": "bbbbbbbb", "weight": 5}],
+        "trafficVersion": 4,
+    },
+}
+
+
+def test_reads_everything_of_a_deployment() -> None:
+    baselines = {"rain-v1": {"rows": 1}, "rain-v0": {"rows": 0}}
+    snapshot = assemble("team", [MDEP], [], [policy("p", 60)], baselines)
+    (rain,) = snapshot.deployments
+    assert rain.traffic == (Share("aaaaaaaa", 95), Share("bbbbbbbb", 5))
+    assert (rain.traffic_version, rain.stable) == (4, "aaaaaaaa")
+    assert (rain.timeout_seconds, rain.retries, rain.latency_limit_ms) == (5, 2, 200)
+    assert (rain.sample_percent, rain.max_body_bytes, rain.max_rows) == (10, 99, 3)
+    assert rain.versions == {"aaaaaaaa": "rain-v1", "bbbbbbbb": "rain-v2"}
+    assert snapshot.baselines == {"rain-v1": {"rows": 1}}  # v2 is not fetched yet, v0 is not needed
+
+
+def test_a_deployment_that_the_operator_has_not_seen_yet_has_no_traffic() -> None:
+    (rain,) = assemble("team", [{"metadata": {"name": "rain"}, "spec": {}}], [], [], {}).deployments
+    assert (rain.traffic, rain.stable, rain.traffic_version) == ((), None, 0)
+
+
+def test_windows_are_those_of_policies_that_read_observations() -> None:
+    policies = [
+        policy("day", 86400),
+        policy("same", 86400),
+        policy("explicit", 60, source={"observations": {}}),
+        policy("prometheus", 30, source={"prometheus": {"query": "up"}}),
+        {"metadata": {"name": "other"}, "spec": {"deploymentRef": {"name": "fog"}, "window": {"seconds": 5}}},
+    ]
+    (rain,) = assemble("team", [MDEP], [], policies, {}).deployments
+    assert rain.windows == (WindowSpec(60, 0), WindowSpec(86400, 0))
+
+
+def test_endpoints_are_the_ready_pods_on_the_http_port() -> None:
+    service = "rain-rev-aaaaaaaa"
+    unready = [{"addresses": ["10.0.0.9"], "conditions": {"ready": False, "serving": True, "terminating": True}}]
+    slices = [
+        piece(service, "10.0.0.2", "10.0.0.1"),
+        piece(service, "10.0.0.1", "10.0.0.3", ports=[{"port": 8080}]),
+        piece(service, endpoints=unready),
+        piece("rain-rev-bbbbbbbb", endpoints=None),
+        piece("somebody", "10.0.0.4"),
+        piece("rain-rev-cccccccc", "name.example", addressType="FQDN"),
+        piece("rain-rev-dddddddd", "10.0.0.5", ports=[]),
+    ]
+    found = assemble("team", [], slices, [], {}).endpoints
+    hosts = tuple(Endpoint(f"10.0.0.{last}", 8080) for last in (1, 2, 3))
+    assert found == {service: hosts, "rain-rev-bbbbbbbb": ()}
+
+
+def test_an_endpoint_without_conditions_is_ready() -> None:
+    found = assemble("team", [], [piece("rain-rev-aaaaaaaa", endpoints=[{"addresses": ["10.0.0.1"]}])], [], {})
+    assert found.endpoints["rain-rev-aaaaaaaa"] == (Endpoint("10.0.0.1", 8080),)

@@ -1,0 +1,87 @@
+"""Weights that are really sent, and the snapshot's way through its file."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perennial.router.model import (
+    Deployment,
+    Endpoint,
+    Share,
+    Snapshot,
+    WindowSpec,
+    effective_weights,
+    snapshot_from_json,
+    split_cluster,
+)
+
+REVISIONS = ["aaaaaaaa", "bbbbbbbb", "cccccccc"]
+
+
+def deployment(weights: dict[str, int], stable: str | None = "aaaaaaaa") -> Deployment:
+    return Deployment("rain", 1, tuple(Share(r, w) for r, w in weights.items()), stable)
+
+
+def ready(*revisions: str) -> set[str]:
+    return {f"rain-rev-{revision}" for revision in revisions}
+
+
+def test_ready_revisions_get_what_is_wanted() -> None:
+    weights = {"aaaaaaaa": 95, "bbbbbbbb": 5}
+    assert effective_weights(deployment(weights), ready("aaaaaaaa", "bbbbbbbb")) == weights
+
+
+def test_the_share_of_an_unready_canary_goes_to_stable() -> None:
+    weights = effective_weights(deployment({"aaaaaaaa": 95, "bbbbbbbb": 5}), ready("aaaaaaaa"))
+    assert weights == {"aaaaaaaa": 100, "bbbbbbbb": 0}
+
+
+def test_all_goes_to_the_canary_when_stable_cannot_answer() -> None:
+    weights = effective_weights(deployment({"aaaaaaaa": 95, "bbbbbbbb": 5}), ready("bbbbbbbb"))
+    assert weights == {"aaaaaaaa": 0, "bbbbbbbb": 100}
+
+
+def test_weights_stay_when_nobody_is_ready_and_are_empty_without_traffic() -> None:
+    assert effective_weights(deployment({"aaaaaaaa": 100}), ready()) == {"aaaaaaaa": 100}
+    assert effective_weights(deployment({}), ready("aaaaaaaa")) == {}
+    assert effective_weights(deployment({"aaaaaaaa": 0}), ready("aaaaaaaa")) == {}
+
+
+@given(
+    weights=st.dictionaries(st.sampled_from(REVISIONS), st.integers(0, 100), min_size=1).filter(
+        lambda w: any(w.values())
+    ),
+    answering=st.sets(st.sampled_from(REVISIONS)),
+    stable=st.sampled_from([*REVISIONS, None]),
+)
+def test_no_weight_is_lost_and_none_goes_where_nobody_answers(
+    weights: dict[str, int], answering: set[str], stable: str | None
+) -> None:
+    sent = effective_weights(deployment(weights, stable), ready(*answering))
+    assert sum(sent.values()) == sum(weights.values())
+    assert sent.keys() == weights.keys()
+    if answering & weights.keys():
+        assert all(revision in answering for revision, weight in sent.items() if weight)
+
+
+def test_a_snapshot_survives_its_file() -> None:
+    rain = Deployment(
+        "rain", 7, (Share("aaaaaaaa", 100),), "aaaaaaaa", {"aaaaaaaa": "rain-v1"}, windows=(WindowSpec(60, 5),)
+    )
+    snapshot = Snapshot(
+        "team", (rain,), {"rain-rev-aaaaaaaa": (Endpoint("10.0.0.1", 8080),)}, {"rain-v1": {"rows": 1}, "rain-v0": None}
+    )
+    assert snapshot_from_json(json.loads(json.dumps(snapshot.to_json()))) == snapshot
+
+
+def test_cluster_names_come_apart_again() -> None:
+    assert split_cluster("rain-rev-aaaaaaaa") == ("rain", "aaaaaaaa")
+    assert split_cluster("agent") is None
+
+
+@given(seconds=st.integers(1, 10**6), offset=st.integers(-(10**6), 10**6), moment=st.floats(0, 4e9))
+def test_a_window_holds_its_moment(seconds: int, offset: int, moment: float) -> None:
+    start = WindowSpec(seconds, offset).start_of(moment)
+    assert start <= moment < start + seconds
+    assert (start - offset) % seconds == 0
