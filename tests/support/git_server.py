@@ -1,63 +1,78 @@
-"""The demo's Git server as a fixture, and a person's clone of a repository to commit with."""
+"""The demo's Git server as a fixture, and a person who commits to a served repository.
 
-import os
+The person writes with `git fast-import` straight into the bare repository: one process a commit, no work tree.
+"""
+
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from examples.gitserver.server import GitServer, create_repository, git_environment
 
-__all__ = ["Checkout", "GitServer", "create_repository"]
+__all__ = ["GitServer", "Person", "create_repository"]
+
+_AUTHOR = "Ada <ada@example.org> 1764000000 +0000"
 
 
-class Checkout:
-    """A person's work tree of a served repository."""
+class Person:
+    """Somebody with a clone that is always fresh."""
 
-    def __init__(self, folder: Path, bare: Path, *, branch: str = "main") -> None:
-        self.folder, self.bare, self.branch = folder, bare, branch
-        folder.mkdir(parents=True, exist_ok=True)
-        self.git("init", "--quiet", f"--initial-branch={branch}")
-        self.git("remote", "add", "origin", str(bare))
+    def __init__(self, bare: Path, *, branch: str = "main") -> None:
+        self.bare, self.branch = bare, branch
 
-    def git(self, *arguments: str) -> str:
-        """Run git in the work tree as a person would; its output."""
-        environment = git_environment() | {
-            "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org",
-            "GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org",
-        }  # fmt: skip
+    def git(self, *arguments: str, data: bytes | None = None) -> str:
+        """Run git in the served repository; its output."""
         done = subprocess.run(
-            ["git", *arguments], cwd=self.folder, env=environment, check=True, capture_output=True, text=True
+            ["git", "--git-dir", str(self.bare), *arguments],
+            env=git_environment(),
+            check=True,
+            capture_output=True,
+            input=data,
         )
-        return done.stdout.strip()
+        return done.stdout.decode().strip()
 
-    def push(self, files: Mapping[str, str | None], message: str = "change", *, force: bool = False) -> str:
-        """Write files (None removes one), commit and push; the commit id."""
+    def push(
+        self,
+        files: Mapping[str, str | None],
+        message: str = "change",
+        *,
+        links: Mapping[str, str] | None = None,
+        onto: str | None = None,
+    ) -> str:
+        """Commit files (None removes one) and links (to targets); the commit id. `onto`: rewrite history from there."""
+        ref = f"refs/heads/{self.branch}"
+        parent = onto or (f"{ref}^0" if self.head() else None)
+        lines = [f"commit {ref}", f"committer {_AUTHOR}", _data(message), f"from {parent}" if parent else ""]
         for name, text in files.items():
-            path = self.folder / name
-            if text is None:
-                path.unlink()
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        self.git("add", "--all", ".")
-        self.git("commit", "--quiet", "--allow-empty", "-m", message)
-        self.git("push", "--quiet", *(["--force"] if force else []), "origin", self.branch)
-        return self.git("rev-parse", "HEAD")
+            lines.append(f"D {name}" if text is None else f"M 100644 inline {name}\n{_data(text)}")
+        lines += [f"M 120000 inline {name}\n{_data(target)}" for name, target in (links or {}).items()]
+        script = "\n".join(line for line in lines if line) + "\n"
+        self.git("fast-import", "--quiet", "--force", data=script.encode())
+        return self.head()
 
-    def pull(self) -> str:
-        """Take what others pushed; the commit id."""
-        self.git("fetch", "--quiet", "origin", self.branch)
-        self.git("reset", "--quiet", "--hard", f"origin/{self.branch}")
-        return self.git("rev-parse", "HEAD")
+    def head(self) -> str:
+        """The branch's commit, "" when there is none."""
+        return self.git("for-each-ref", "--format=%(objectname)", f"refs/heads/{self.branch}")
+
+    def reset(self, commit: str) -> None:
+        """Force the branch to a commit, "" deletes it."""
+        ref = f"refs/heads/{self.branch}"
+        self.git("update-ref", *([ref, commit] if commit else ["-d", ref]))
 
     def read(self, name: str) -> str:
-        """A file's text."""
-        return (self.folder / name).read_text()
+        """A file's text at the head (without trailing line breaks)."""
+        return self.git("cat-file", "blob", f"{self.branch}:{name}")
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files right below a folder at the head."""
+        entries = self.git("ls-tree", f"{self.branch}:{folder}").splitlines()
+        return [entry.split("\t")[1] for entry in entries if " blob " in entry]
 
     def log(self) -> list[str]:
         """Subjects of the branch, newest first."""
-        return self.git("log", "--format=%s").splitlines()
+        return self.git("log", "--format=%s", self.branch).splitlines()
 
-    def symlink(self, name: str, target: str) -> None:
-        """Make a symbolic link in the work tree."""
-        os.symlink(target, self.folder / name)
+
+def _data(text: str) -> str:
+    raw = text.encode()
+    return f"data {len(raw)}\n{text}"

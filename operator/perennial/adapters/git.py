@@ -25,8 +25,8 @@ from perennial.domain.conditions import bounded
 from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient, Unavailable
 from perennial.domain.sync.address import is_commit_id, is_ref_name, is_repository_path
 from perennial.domain.sync.documents import MAX_FILE_BYTES, MAX_REVISION_BYTES
-from perennial.domain.sync.semver import newest
 from perennial.domain.sync.repository import GitChange, GitFile, GitHistory, GitReference, GitRemote
+from perennial.domain.sync.semver import newest
 
 MAX_FILES = 100_000
 LOCAL_TIMEOUT = 60.0
@@ -40,6 +40,7 @@ _MOVED = ("[rejected]", "stale info", "fetch first", "non-fast-forward", "cannot
           "incorrect old value", "reference already exists")  # fmt: skip
 _AUTHENTICATION = ("authentication failed", "could not read username", "could not read password", "permission denied",
                    "terminal prompts disabled", "error: 401", "error: 403", "host key verification failed")  # fmt: skip
+_UNUSABLE = "shallow update not allowed"
 _MISSING = ("repository not found", "does not appear to be a git repository", "' not found", "error: 404")
 _REFUSED = ("hook declined", "protected branch", "[remote rejected]", "deny updating", "not allowed to push")
 
@@ -172,6 +173,8 @@ class _Runner:
                 "TimedOut", f"{self._url} did not answer within {self._timeout:g} s (timeoutSeconds)"
             ) from None
         except _Failed as failure:
+            if _UNUSABLE in str(failure):
+                raise  # the directory holds as a boundary what is to be pushed; a fresh one does not
             raise _remote_error(str(failure), self._url) from None
 
     def _run(self, arguments: Sequence[str], data: bytes, timeout: float, extra: Mapping[str, str]) -> bytes:
@@ -311,9 +314,8 @@ class _Clone:
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _have(self, commit: str) -> None:
-        try:
-            self._run.local(["rev-parse", "--quiet", "--verify", "--end-of-options", f"refs/perennial/{commit}"])
-        except _Failed:
+        """Fetch a commit unless it was fetched before; each keeps a ref, so that git builds on what is here."""
+        if not (self._directory / "refs" / "perennial" / commit).exists():
             self._fetch(["--depth=1", REMOTE, f"+{commit}:refs/perennial/{commit}"])
 
     def _fetch(self, rest: Sequence[str], *, filters: str = "", data: str = "", negotiate: bool = True) -> None:

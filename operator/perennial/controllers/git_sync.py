@@ -4,8 +4,9 @@ One pass: look at the repository when it is time, apply what differs, remove wha
 report once. What a pass learnt is remembered here only to save work; losing it costs one comparison with the cluster.
 """
 
+import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from perennial.api import kinds, names
 from perennial.controllers.git_account import ensure_account
 from perennial.controllers.git_apply import Applied, Applier
 from perennial.controllers.git_source import Snapshot, Source
+from perennial.controllers.git_write import WriteBack, WriteMemory, WriteStep
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import PerennialError, Stalled
 from perennial.domain.sync import inventory
@@ -33,15 +35,23 @@ _OUR_NAMES = frozenset(kind.kind for kind in kinds.OUR_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class GitSyncSettings:
-    """namespaced: the operator has Roles instead of ClusterRoles. jitter: a number in [0, 1) per call."""
+    """namespaced: the operator has Roles instead of ClusterRoles. jitter: a number in [0, 1) per call.
+
+    sleep: how to wait, in seconds, between two tries to push.
+    """
 
     namespaced: bool = False
     jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(slots=True)
 class Memory:
-    """What one GitSync's passes learnt."""
+    """What one GitSync's passes learnt.
+
+    stale: our own push is not in the snapshot yet, so nothing may be derived from it. keeping: inventory entries that
+    left the repository but stay, and `kept` says why. applied: the commit of the last apply.
+    """
 
     uid: str
     generation: int = -1
@@ -59,6 +69,8 @@ class Memory:
     kept: tuple[str, str] | None = None
     keeping: frozenset[ObjectId] = frozenset()
     applied: str | None = None
+    stale: bool = False
+    write: WriteMemory = field(default_factory=WriteMemory)
 
     @property
     def whole(self) -> bool:
@@ -87,6 +99,9 @@ class GitSyncController:
         self._clock = clock
         self._settings = settings
         self._source = Source(git)
+        self._write_back = WriteBack(
+            store, cache, clock, self._source, git, jitter=settings.jitter, sleep=settings.sleep
+        )
         self._memories: dict[Key, Memory] = {}
 
     def keys_for(self, obj: JsonObject, cache: Cache) -> Iterable[Key]:
@@ -120,7 +135,8 @@ class GitSyncController:
         moved = await self._look(memory, spec, now) if due else False
         await self._apply(key, memory, spec, now, moved=moved, due=due)
         memory.generation = spec.generation
-        changed = await self._report(key, memory, spec, now, request=spec.request if due else None)
+        step = await self._write_out(key, memory, spec)
+        changed = await self._report(key, memory, spec, now, step, request=spec.request if due else None)
         return Outcome(requeue_after=self._delay(memory, now), changed=changed)
 
     # -- observe ---------------------------------------------------------------------------------------------------
@@ -141,6 +157,8 @@ class GitSyncController:
     async def _look(self, memory: Memory, spec: SyncSpec, now: datetime) -> bool:
         """Ask the repository; whether another revision (or another part of it) stands now. Trouble is remembered."""
         fresh = memory.generation != spec.generation
+        if fresh:
+            memory.write = WriteMemory()
         try:
             if memory.remote is None or fresh:
                 if spec.account is None:
@@ -158,6 +176,7 @@ class GitSyncController:
             moved = False
         else:
             memory.source, memory.failures = None, 0
+            memory.stale = memory.stale and not moved
         memory.check_at = next_check(spec, memory.failures, self._settings.jitter(), now)
         return moved
 
@@ -236,22 +255,42 @@ class GitSyncController:
         memory.keeping = frozenset(entry for entry, _ in leaving if entry not in done)
         memory.kept = ("PruneRefused", "; ".join(kept)) if kept else None
 
+    async def _write_out(self, key: Key, memory: Memory, spec: SyncSpec) -> WriteStep:
+        """Write one decision back, when the documents at hand are the newest."""
+        if not spec.writes or memory.snapshot is None or memory.stale or memory.source is not None:
+            return WriteStep()
+        twice = self._found_twice(key, memory, spec)
+        step = await self._write_back.step(spec, memory.snapshot, memory.write, self._recorded(key), twice)
+        if step.pushed is not None:
+            memory.stale = spec.write_back.branch == spec.ref[1]
+            memory.check_at = None
+        return step
+
     # -- report ----------------------------------------------------------------------------------------------------
-    async def _report(self, key: Key, memory: Memory, spec: SyncSpec, now: datetime, *, request: str | None) -> bool:
+    async def _report(
+        self, key: Key, memory: Memory, spec: SyncSpec, now: datetime, step: WriteStep, *, request: str | None
+    ) -> bool:
         recorded = self._recorded(key)
+        written = memory.write.trouble if spec.writes else None
         entries = self._entries(memory, spec, recorded)
         seen = Seen(
             commit=memory.snapshot.commit if memory.snapshot is not None else None,
             whole=memory.whole,
             source=memory.source,
             errors=memory.errors,
-            trouble=memory.kept,
-            passing=memory.passing,
+            trouble=memory.kept or (written[:2] if written is not None else None),
+            passing=memory.passing
+            or (not memory.errors and memory.kept is None and written is not None and written[2]),
             entries=entries,
             objects=len(entries) if spec.apply else len(memory.desired),
             request=request,
+            write_back=step.status,
         )
-        return await self._write(key, status_of(recorded, spec, seen, now))
+        changed = await self._write(key, status_of(recorded, spec, seen, now))
+        obj = self._cache.get(kinds.GIT_SYNC, key.namespace, key.name)
+        for note in step.notes if obj is not None else ():
+            self._events.emit(obj or {}, note)
+        return changed
 
     def _entries(self, memory: Memory, spec: SyncSpec, recorded: JsonObject) -> set[ObjectId]:
         """The inventory: what is wanted, and what was there and could not (or may not) be removed yet."""
@@ -281,6 +320,17 @@ class GitSyncController:
     def _acting(self, spec: SyncSpec) -> ObjectStore:
         return self._store.acting_as(spec.namespace, spec.acting_account)
 
+    def _found_twice(self, key: Key, memory: Memory, spec: SyncSpec) -> list[str]:
+        """ModelDeployments whose document another GitSync of the namespace, one that writes back, finds too."""
+        own = {item.id.name for item in memory.desired if item.kind is kinds.MODEL_DEPLOYMENT}
+        twice: set[str] = set()
+        for other, theirs in self._memories.items():
+            obj = self._cache.get(kinds.GIT_SYNC, other.namespace, other.name)
+            if other == key or other.namespace != key.namespace or obj is None or not read_spec(obj).writes:
+                continue
+            twice |= own & {item.id.name for item in theirs.desired if item.kind is kinds.MODEL_DEPLOYMENT}
+        return sorted(twice)
+
     def _exists(self, spec: SyncSpec, name: str) -> bool:
         return self._cache.get(kinds.GIT_SYNC, spec.namespace, name) is not None
 
@@ -302,5 +352,5 @@ class GitSyncController:
         return drifted
 
     def _delay(self, memory: Memory, now: datetime) -> float:
-        times = [when for when in (memory.check_at, memory.heal_at) if when is not None]
+        times = [when for when in (memory.check_at, memory.heal_at, memory.write.not_before) if when is not None]
         return max(0.0, (min(times) - now).total_seconds()) if times else 0.0

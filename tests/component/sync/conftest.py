@@ -12,7 +12,7 @@ from perennial.controllers.git_sync import GitSyncController, GitSyncSettings
 from perennial.domain.decision import JsonObject
 from perennial.ports import GitRepository
 from tests.fakes.world import World
-from tests.support.git_server import Checkout, GitServer, create_repository
+from tests.support.git_server import GitServer, Person, create_repository
 from tests.support.owned_store import OwnedStore
 
 PERIOD = 60.0
@@ -26,7 +26,7 @@ class Bench:
         self.bare = create_repository(folder / "srv", "rain")
         self.server = GitServer(("127.0.0.1", 0), folder / "srv")
         self.server.start()
-        self.person = Checkout(folder / "person", self.bare)
+        self.person = Person(self.bare)
         self.repositories = GitRepositories(GitSettings(folder / "cache", workers=2, allow_insecure=True))
         self.git: GitRepository = self.repositories
         self.world = self.new_world()

@@ -118,32 +118,34 @@ async def test_what_serves_and_the_rollback_target_are_never_pruned(bench: Bench
     assert bench.status()["objects"] == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "words"),
-    [
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a\n", 4, "not valid YAML"),
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: a}\n", 3, "anchors are not allowed"),
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: *m\n", 3, "aliases are not allowed"),
-        ("a: 1\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {}\n", 1, "has no apiVersion"),
-        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", 1, "cluster-scoped"),
-        ("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n", 1, "spec.serviceAccountName"),
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: other}\n", 1, "names namespace other"),
-    ],
-)
-async def test_a_bad_document_is_named_and_stops_neither_the_others_nor_removes_anything(
-    bench: Bench, text: str, line: int, words: str
-) -> None:
+BAD = [
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a\n", 4, "not valid YAML"),
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: a}\n", 3, "anchors are not allowed"),
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: *m\n", 3, "aliases are not allowed"),
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n---\n", 1, "no metadata.name"),
+    ("\n---\na: 1\n---\n" + config_map("never"), 3, "has no apiVersion"),
+    ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n", 1, "cluster-scoped"),
+    ("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n", 1, "spec.serviceAccountName"),
+    ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, namespace: other}\n", 1, "names namespace other"),
+    ("apiVersion: example.org/v1\nkind: Thing\nmetadata: {name: a}\n", 1, "is not applied by Perennial"),
+]
+
+
+async def test_bad_documents_are_named_and_stop_neither_the_others_nor_remove_anything(bench: Bench) -> None:
     bench.person.push({"app/a.yaml": config_map("a"), "app/gone.yaml": config_map("gone")})
     await bench.start()
-    await bench.push({"app/a.yaml": text, "app/gone.yaml": None, "app/new.yaml": config_map("new")})
+    files: dict[str, str | None] = {f"app/bad{number}.yaml": text for number, (text, _, _) in enumerate(BAD)}
+    await bench.push({**files, "app/a.yaml": None, "app/gone.yaml": None, "app/new.yaml": config_map("new")})
     assert bench.exists(CM, "a") and bench.exists(CM, "gone") and bench.exists(CM, "new")
-    error = bench.status()["errors"][0]
-    assert (error["path"], error["line"]) == ("app/a.yaml", line)
-    assert words in error["message"]
+    found = {error["path"]: (error["line"], error["message"]) for error in bench.status()["errors"]}
+    for number, (_, line, words) in enumerate(BAD):
+        assert found[f"app/bad{number}.yaml"][0] == line
+        assert words in found[f"app/bad{number}.yaml"][1]
     assert bench.condition("Stalled")["reason"] == "InvalidManifests"
-    assert f"app/a.yaml:{line}" in bench.condition("Ready")["message"]
+    assert "app/bad0.yaml:4" in bench.condition("Ready")["message"]
+    assert "more in status.errors" in bench.condition("Ready")["message"]
     assert bench.status()["lastAppliedRevision"] != bench.status()["lastAttemptedRevision"]
-    await bench.push({"app/a.yaml": config_map("a", "2")})
+    await bench.push({**dict.fromkeys(files), "app/a.yaml": config_map("a", "2")})
     assert bench.condition("Ready")["status"] == "True"
     assert not bench.exists(CM, "gone")
 
@@ -158,10 +160,7 @@ async def test_the_same_object_twice_is_an_error_that_names_both_places(bench: B
 
 
 async def test_a_symbolic_link_is_refused(bench: Bench) -> None:
-    bench.person.symlink("secret", "/etc/passwd")
-    (bench.person.folder / "app").mkdir()
-    bench.person.symlink("app/link.yaml", "../secret")
-    bench.person.push({"app/a.yaml": config_map("a")})
+    bench.person.push({"app/a.yaml": config_map("a")}, links={"app/link.yaml": "../../etc/passwd"})
     await bench.start()
     assert bench.exists(CM, "a")
     assert "symbolic link" in bench.status()["errors"][0]["message"]
@@ -208,16 +207,12 @@ async def test_a_deleted_branch_a_missing_path_or_an_empty_repository_is_never_z
 ) -> None:
     bench.person.push({"app/a.yaml": config_map("a"), "top.txt": "x"})
     await bench.start()
-    if case == "branch":
-        bench.person.git("push", "--quiet", "origin", "main:other")
-        bench.person.git("push", "--quiet", "origin", ":main") if False else bench.person.git(
-            "--git-dir", str(bench.bare), "update-ref", "-d", "refs/heads/main"
-        )
-        await bench.poll()
-    elif case == "path":
+    if case == "path":
         await bench.push({"app/a.yaml": None})
     else:
-        bench.person.git("--git-dir", str(bench.bare), "update-ref", "-d", "refs/heads/main")
+        if case == "branch":
+            bench.person.git("branch", "other", "main")
+        bench.person.reset("")
         await bench.poll()
     assert bench.condition("SourceReady")["reason"] == reason
     assert bench.condition("Stalled")["status"] == "True"
@@ -225,11 +220,10 @@ async def test_a_deleted_branch_a_missing_path_or_an_empty_repository_is_never_z
 
 
 async def test_a_rewritten_history_is_followed(bench: Bench) -> None:
-    bench.person.push({"app/a.yaml": config_map("a")})
+    first = bench.person.push({"app/a.yaml": config_map("a")})
     bench.person.push({"app/b.yaml": config_map("b")})
     world = await bench.start()
-    bench.person.git("reset", "--quiet", "--hard", "HEAD~1")
-    commit = bench.person.push({"app/c.yaml": config_map("c")}, force=True)
+    commit = bench.person.push({"app/c.yaml": config_map("c")}, onto=first)
     await bench.poll()
     assert not bench.exists(CM, "b") and bench.exists(CM, "c")
     assert bench.status()["lastAppliedRevision"] == f"main@sha1:{commit}"
@@ -306,8 +300,8 @@ async def test_an_object_of_another_git_sync_is_not_taken(bench: Bench) -> None:
 
 async def test_its_own_object_may_come_from_the_repository_and_is_never_pruned(bench: Bench) -> None:
     own = (
-        "apiVersion: perennial.dev/v1alpha1\nkind: GitSync\nmetadata:\n  name: rain\nspec:\n"
-        f"  url: {bench.server.url('rain')}\n  ref:\n    branch: main\n  path: app\n  prune: true\n  periodSeconds: 30\n"
+        "apiVersion: perennial.dev/v1alpha1\nkind: GitSync\nmetadata: {name: rain}\nspec:\n"
+        f"  url: {bench.server.url('rain')}\n  ref: {{branch: main}}\n  path: app\n  prune: true\n  periodSeconds: 30\n"
     )
     bench.person.push({"app/sync.yaml": own, "app/a.yaml": config_map("a")})
     world = await bench.start()
@@ -324,7 +318,8 @@ async def test_its_own_object_may_come_from_the_repository_and_is_never_pruned(b
 async def test_a_following_sync_suspends_jobs_and_policies(bench: Bench) -> None:
     bench.person.push(
         {
-            "app/t.yaml": "apiVersion: perennial.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: t}\nspec: {model: rain}\n"
+            "app/t.yaml": "apiVersion: perennial.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: t}\n"
+            "spec: {model: rain}\n"
         }
     )
     world = await bench.start(follow=True)
@@ -357,20 +352,19 @@ async def test_a_restart_costs_reads_and_no_writes(bench: Bench) -> None:
 
 
 async def test_killed_after_any_write_it_ends_in_the_same_world(bench: Bench) -> None:
-    bench.person.push({"app/a.yaml": config_map("a"), "app/b.yaml": config_map("b"), "app/d.yaml": deployment()})
+    old = bench.person.push({"app/a.yaml": config_map("a"), "app/b.yaml": config_map("b"), "app/d.yaml": deployment()})
     await bench.start()
     first = bench.world
-    bench.person.push({"app/b.yaml": None, "app/c.yaml": config_map("c")})
+    new = bench.person.push({"app/b.yaml": None, "app/c.yaml": config_map("c")})
     await bench.poll()
     wanted, writes = first.snapshot(), first.writes_in_passes
     assert writes >= 8
     for write in range(1, writes + 1):
-        bench.person.git("push", "--quiet", "--force", "origin", "HEAD~1:main")
+        bench.person.reset(old)
         world = bench.world = bench.new_world()
         world.crash_after(write)
         await bench.start()
-        bench.person.git("push", "--quiet", "origin", "HEAD:main")
-        await bench.poll()
+        bench.person.reset(new)
         await bench.poll()
         assert world.crashes == 1
         assert world.snapshot() == wanted, f"after write {write}"

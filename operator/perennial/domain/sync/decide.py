@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from perennial.domain.conditions import Condition, merged
+from perennial.domain.conditions import Condition, find, merged
 from perennial.domain.decision import EventNote, JsonObject
 from perennial.domain.errors import PerennialError, Stalled
 from perennial.domain.sync import inventory
@@ -140,7 +140,7 @@ def news(recorded: Mapping[str, Any], status: Mapping[str, Any]) -> EventNote | 
     """The event that a change of Ready is worth: its sentence, unless it was said before."""
 
     def ready(of: Mapping[str, Any]) -> tuple[str, str, str]:
-        found = next((c for c in of.get("conditions") or () if c["type"] == "Ready"), {})
+        found = find(of.get("conditions") or (), "Ready") or {}
         return found.get("status", ""), found.get("reason", ""), found.get("message", "")
 
     before, after = ready(recorded), ready(status)

@@ -107,6 +107,14 @@ def too_large(path: str, size: int | None = None) -> SourceError:
     return SourceError(path, 0, f"the file is {known}; at most {MAX_FILE_BYTES} are read: split it or ignore it")
 
 
+def needs_quotes(text: str) -> bool:
+    """Whether a string written without quotes would be read as something else, or refused."""
+    try:
+        return not isinstance(_scalar(text, plain=True, line=0), str)
+    except _Refused:
+        return True
+
+
 def _documents(path: str, text: str) -> Iterator[Document]:
     events: Iterator[Any] = yaml.parse(text, Loader=yaml.CBaseLoader)
     for event in events:

@@ -27,7 +27,9 @@ def select(tree: Iterable[GitFile], path: str, ignore: str) -> Selection:
     """Choose among the entries below `path`; `ignore` has gitignore's syntax, relative to `path`."""
     patterns = pathspec.GitIgnoreSpec.from_lines(ignore.splitlines())
     prefix = "" if path == "." else f"{path}/"
-    files, archived, errors = [], [], []
+    files: list[GitFile] = []
+    archived: list[GitFile] = []
+    errors: list[SourceError] = []
     for file in tree:
         below = file.path.removeprefix(prefix)
         if ignore and patterns.match_file(below):

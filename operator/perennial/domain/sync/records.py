@@ -1,0 +1,86 @@
+"""The records of a ModelVersion beside its facts: proposed, served, rejections. Reading them and changing a spec's.
+
+Each `add_*` and `close_*` changes the given spec in place, does nothing when it is done already, and is used both on
+parsed documents and on ruamel's (which keep comments). Must not know where a document lies.
+"""
+
+import copy
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from perennial.domain.times import parse_time
+
+Spec = dict[str, Any]
+_ORDER = ("model", "artifact", "metrics", "championMetrics", "gate", "lineage", "proposed", "served", "rejections")
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+def entries(spec: Mapping[str, Any], record: str, deployment: str) -> list[Mapping[str, Any]]:
+    """The entries of a record list for one deployment."""
+    return [entry for entry in spec.get(record) or () if entry.get("deployment") == deployment]
+
+
+def open_served(spec: Mapping[str, Any], deployment: str) -> Mapping[str, Any] | None:
+    """The served entry that says that the version serves this deployment now."""
+    return next((entry for entry in entries(spec, "served", deployment) if not entry.get("toTime")), None)
+
+
+def is_accepted(spec: Mapping[str, Any]) -> bool:
+    """Whether the gate passed, with at least one check."""
+    gate = spec.get("gate") or {}
+    return bool(gate.get("passed")) and len(gate.get("checks") or ()) > 0
+
+
+def finished(spec: Mapping[str, Any]) -> datetime:
+    """When its run finished; without that a version is older than any other."""
+    text = (spec.get("lineage") or {}).get("finishedTime")
+    return parse_time(text) if text else _OLDEST
+
+
+def add_proposed(spec: Spec, deployment: str, time: str) -> None:
+    """Note that the version was proposed to a deployment."""
+    if not entries(spec, "proposed", deployment):
+        spec.setdefault("proposed", []).append({"deployment": deployment, "time": time})
+
+
+def add_served(spec: Spec, deployment: str, entry: Mapping[str, Any]) -> None:
+    """Note that the version began to serve."""
+    if open_served(spec, deployment) is None:
+        spec.setdefault("served", []).append({"deployment": deployment, **entry})
+
+
+def close_served(spec: Spec, deployment: str, time: str) -> None:
+    """Note that another version took over."""
+    for entry in spec.get("served") or ():
+        if entry.get("deployment") == deployment and not entry.get("toTime"):
+            entry["toTime"] = time
+
+
+def add_rejection(spec: Spec, deployment: str, entry: Mapping[str, Any]) -> None:
+    """Note that the version failed in a deployment; a later failure replaces an earlier one."""
+    wanted = {"deployment": deployment, **entry}
+    found = spec.setdefault("rejections", [])
+    for number, old in enumerate(found):
+        if old.get("deployment") == deployment:
+            if dict(old) != wanted:
+                found[number] = wanted
+            return
+    found.append(wanted)
+
+
+def document_of(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that Git keeps of a ModelVersion object: what a person would write, and nothing of this cluster."""
+    spec = obj["spec"]
+    ordered = [
+        *(key for key in _ORDER if key in spec),
+        *(key for key in spec if key not in _ORDER and key != "baseline"),
+    ]
+    if "baseline" in spec:
+        ordered.append("baseline")
+    return {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "metadata": {"name": obj["metadata"]["name"]},
+        "spec": {key: copy.deepcopy(spec[key]) for key in ordered},
+    }
