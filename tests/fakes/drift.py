@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from perennial.api.v1alpha1.drift_policy import DriftPolicyStatus
 from perennial.domain.decision import EventNote
 from perennial.domain.drift.baseline import Baseline, FeatureBaseline, build_baseline
 from perennial.domain.drift.decide import decide
@@ -18,6 +19,7 @@ from perennial.domain.drift.examine import instant
 from perennial.domain.drift.spec import parse_spec
 from perennial.domain.drift.windows import PREDICTION_KEY, Book, Pull, Slice, Tally, merged
 from perennial.domain.drift.world import Champion, CreateProbe, CreateTrainingJob, DeleteProbe, Probe, World
+from perennial.runtime.status import plain
 
 TEMPLATE: dict[str, Any] = {
     "metadata": {"name": "rain-train", "uid": "uid-template"},
@@ -74,6 +76,21 @@ def tallies(
     if prediction is not None and baseline.prediction is not None:
         found[PREDICTION_KEY] = tally(baseline.prediction, prediction)
     return found
+
+
+def check_schema(status: Mapping[str, Any]) -> None:
+    """AssertionError when the API would refuse or prune something of this status."""
+    kept = DriftPolicyStatus.model_validate(plain(status)).to_dict()
+    lost = _lost(plain(status), kept, "status")
+    assert not lost, f"the API does not keep {lost}"
+
+
+def _lost(wanted: Any, kept: Any, path: str) -> list[str]:
+    if isinstance(wanted, dict) and isinstance(kept, dict):
+        return [p for key, value in wanted.items() for p in _lost(value, kept.get(key), f"{path}.{key}")]
+    if isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
+        return [p for a, b in zip(wanted, kept, strict=True) for p in _lost(a, b, f"{path}[]")]
+    return [] if wanted == kept else [path]
 
 
 class Sim:
@@ -171,6 +188,7 @@ class Sim:
         """One pass; True when it changed something."""
         decided = decide(self.world(name), datetime.fromtimestamp(self.now, UTC))
         decision = decided.decision
+        check_schema(decision.status)
         changed = dict(decision.status) != self.status(name)
         for action in decision.actions:
             changed = self._act(name, action) or changed

@@ -17,7 +17,7 @@ from perennial.domain.times import rfc3339
 from perennial.ports import MetricsSource, RouterReport
 from perennial.render.ownership import owner_reference
 from perennial.render.training_containers import StepImage
-from tests.fakes.drift import baseline_of, column, digest, tallies
+from tests.fakes.drift import baseline_of, check_schema, column, digest, tallies
 from tests.fakes.world import World
 
 WINDOW = 60
@@ -187,6 +187,7 @@ class Place:
     def status(self, name: str = "rain-drift") -> JsonObject:
         """A policy's status."""
         status: JsonObject = self.world.obj(kinds.DRIFT_POLICY, name).get("status") or {}
+        check_schema(status)
         return status
 
     def condition(self, type_: str, name: str = "rain-drift") -> JsonObject:

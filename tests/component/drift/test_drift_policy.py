@@ -258,7 +258,7 @@ async def test_broken_data_blocks_retraining_until_a_person_accepts_it() -> None
         await place.window(shift=1.0, nulls=100)
     assert place.status()["state"] == "DataBlocked"
     healthy = place.condition("DataHealthy")
-    assert (healthy["status"], healthy["reason"]) == ("False", "NeedsDecision")
+    assert (healthy["status"], healthy["reason"]) == ("False", "DataNeedsDecision")
     assert "perennial accept-data rain-drift" in healthy["message"]
     assert not place.jobs()
     obj = place.world.obj(kinds.DRIFT_POLICY, "rain-drift")

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, replace
 
 from perennial.api.names import ANNOTATION_COMMAND
+from perennial.domain import reasons
 from perennial.domain.decision import EventNote
 from perennial.domain.drift.examine import instant
 from perennial.domain.drift.standing import Standing
@@ -38,10 +39,10 @@ def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
     refusal = _refusal(str(command.get("verb")), window, standing)
     if refusal:
         return Obeyed(
-            done, EventNote("CommandRefused", f"The command of {who} was not carried out: {refusal}.", "Warning")
+            done, EventNote(reasons.COMMAND_IGNORED, f"The command of {who} was not carried out: {refusal}.", "Warning")
         )
     words = f"{who} accepted the data of the window that ended at {window} as it is; it holds retraining no longer."
-    return Obeyed(replace(done, data_accepted=True), EventNote("DataAccepted", words))
+    return Obeyed(replace(done, data_accepted=True), EventNote(reasons.DATA_ACCEPTED, words))
 
 
 def _refusal(verb: str, window: str, standing: Standing) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from perennial.domain import reasons
 from perennial.domain.decision import Decision, EventNote
 from perennial.domain.drift import report, trigger
 from perennial.domain.drift.commands import accepted
@@ -235,7 +236,7 @@ def _probed(world: World, draft: Draft, data: trigger.Data, now: datetime) -> Dr
     number = _probe_number(world, now)
     if data.pinned:
         fault = report.Fault(
-            "DataPinned",
+            reasons.DATA_PINNED,
             f"retrain.requireNewData waits for new data, but every training dataset of TrainingJob "
             f"{world.spec.retrain.training_job if world.spec.retrain else ''} has a pinned digest: remove the digests, "
             "or set requireNewData to false",

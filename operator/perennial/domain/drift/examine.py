@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from perennial.domain import reasons
 from perennial.domain.drift.quality import Violation, violations
 from perennial.domain.drift.rule import WindowOutcome, window_outcome
 from perennial.domain.drift.spec import Limit, WindowSpec
@@ -106,12 +107,12 @@ def _by_counts(world: World, start: int, now: float) -> WindowResult:
     spec, champion = world.spec, world.champion
     unknown = WindowResult(start, start + spec.window.seconds, "Unknown")
     if champion is None:
-        return replace(unknown, reason="NothingServes", message=f"{spec.deployment} serves no version")
+        return replace(unknown, reason=reasons.NOTHING_SERVES, message=f"{spec.deployment} serves no version")
     if start < champion.since:
         words = f"revision {champion.revision} became stable during the window, which is therefore not judged"
-        return replace(unknown, reason="RevisionChanged", message=words)
+        return replace(unknown, reason=reasons.REVISION_CHANGED, message=words)
     if champion.baseline is None:
-        return replace(unknown, reason="NoBaseline", message=champion.problem)
+        return replace(unknown, reason=reasons.NO_BASELINE, message=champion.problem)
     columns = columns_of(champion.baseline, spec.features)
     total = counted(world.book, start, spec.window.seconds, champion.revision, champion.baseline.digest)
     pull = world.pull
@@ -144,16 +145,16 @@ def _why_unknown(world: World, result: WindowResult, now: float) -> tuple[str, s
     if result.rows == 0:
         age = world.spec.window.start_of(now) - result.start
         if age > KEPT_BY_ROUTERS * world.spec.window.seconds:
-            return "WindowLost", "nobody read the routers' counts of the window in time"
+            return reasons.WINDOW_LOST, "nobody read the routers' counts of the window in time"
         if not result.complete:
-            return "RoutersSilent", "not all routers could be asked and the others counted nothing"
-        return "NoData", "no request of the window could be looked at"
+            return reasons.ROUTERS_SILENT, "not all routers could be asked and the others counted nothing"
+        return reasons.NO_DATA, "no request of the window could be looked at"
     if result.needed is None:
-        return "NotTestable", "the reference has too few rows for this effect and alpha"
+        return reasons.EFFECT_NOT_TESTABLE, "the reference has too few rows for this effect and alpha"
     if min(result.rows, result.requests) < result.needed:
         words = f"{result.rows} rows of {result.requests} requests, {result.needed} of both are needed"
-        return "TooFewSamples", words
-    return "TooFewSamples", "most features are missing in most rows"
+        return reasons.TOO_FEW_SAMPLES, words
+    return reasons.TOO_FEW_SAMPLES, "most features are missing in most rows"
 
 
 def _by_reading(world: World, start: int) -> WindowResult:
@@ -162,7 +163,9 @@ def _by_reading(world: World, start: int) -> WindowResult:
     reading = world.reading
     if reading is None or reading.value is None or reading.end != unknown.end:
         words = reading.problem if reading is not None and reading.problem else "the query gave no data"
-        return replace(unknown, reason="NoData", message=words, complete=reading is not None and not reading.failed)
+        return replace(
+            unknown, reason=reasons.NO_DATA, message=words, complete=reading is not None and not reading.failed
+        )
     bound, beyond, near = _compared(world.spec.prometheus.limit, reading.value, world.spec.test.clear_ratio)
     outcome: Literal["Drifted", "Elevated", "Calm"] = "Drifted" if beyond else "Elevated" if near else "Calm"
     verdict = FeatureVerdict(VALUE, 0, reading.value, reading.value, 0.0, bound, 0.0, 0, outcome)

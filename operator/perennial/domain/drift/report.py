@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from perennial.domain import conditions
+from perennial.domain import conditions, reasons
 from perennial.domain.conditions import Condition
 from perennial.domain.decision import EventNote, JsonObject
 from perennial.domain.drift.examine import WindowResult, instant, needed
 from perennial.domain.drift.psi import chi2_upper_quantile
 from perennial.domain.drift.schedule import ScheduleError, next_due
-from perennial.domain.drift.standing import ACCEPTED, MAX_LISTED, Standing
+from perennial.domain.drift.standing import MAX_LISTED, Standing
 from perennial.domain.drift.state import OUTCOMES, State
 from perennial.domain.drift.test import columns_of
 from perennial.domain.drift.trigger import Guard
@@ -36,24 +36,24 @@ def faults_of(world: World, now: datetime) -> tuple[Fault, ...]:
     found = []
     if world.deployment is None:
         words = f"ModelDeployment {spec.deployment} does not exist in this namespace; nothing is watched until it does"
-        found.append(Fault("DeploymentNotFound", words, stalled=False))
+        found.append(Fault(reasons.DEPLOYMENT_NOT_FOUND, words, stalled=False))
     if "Propose" in (spec.action, spec.schedule.action if spec.schedule else ""):
         words = "action Propose is not available in this version; use Notify or Retrain"
-        found.append(Fault("ProposeNotAvailable", words))
+        found.append(Fault(reasons.PROPOSE_NOT_AVAILABLE, words))
     if spec.source == "performance":
         words = "source.performance is not available in this version; use observations or prometheus"
-        found.append(Fault("PerformanceNotAvailable", words))
+        found.append(Fault(reasons.PERFORMANCE_NOT_AVAILABLE, words))
     if spec.schedule is not None:
         try:
             next_due(spec.schedule, now)
         except ScheduleError as error:
-            found.append(Fault("ScheduleInvalid", str(error)))
+            found.append(Fault(reasons.SCHEDULE_INVALID, str(error)))
     if spec.retrain is not None and world.template is None:
         words = (
             f"TrainingJob {spec.retrain.training_job} (retrain.trainingJobRef) does not exist in this namespace; "
             "nothing can be retrained until it does"
         )
-        found.append(Fault("TrainingJobNotFound", words, stalled=False))
+        found.append(Fault(reasons.TRAINING_JOB_NOT_FOUND, words, stalled=False))
     return (*found, *_untestable(world))
 
 
@@ -66,7 +66,7 @@ def _untestable(world: World) -> list[Fault]:
     unknown = sorted((spec.features.names or frozenset()) - known)
     if unknown:
         words = f"version {champion.version} has no feature {unknown[0]!r}; it has {', '.join(sorted(known)[:20])}"
-        return [Fault("FeatureNotFound", words)]
+        return [Fault(reasons.FEATURE_NOT_FOUND, words)]
     columns = columns_of(champion.baseline, spec.features)
     if not columns:
         if spec.schedule is not None:
@@ -75,7 +75,7 @@ def _untestable(world: World) -> list[Fault]:
             f"version {champion.version} has no reference for what the policy tests: write the tested columns "
             "(`prediction` for the prediction) to reference.csv when training"
         )
-        return [Fault("NothingToTest", words)]
+        return [Fault(reasons.NOTHING_TO_TEST, words)]
     if needed(columns, world) is not None:
         return []
     best = max(columns, key=lambda column: column.reference.rows)
@@ -85,7 +85,7 @@ def _untestable(world: World) -> list[Fault]:
         f"an effect of {spec.test.effect:g} at alpha {spec.test.alpha:g} cannot be told from chance with {rows} "
         f"reference rows, however many requests come: set test.effect above {least:.3g}, or train on more rows"
     )
-    return [Fault("EffectNotTestable", words)]
+    return [Fault(reasons.EFFECT_NOT_TESTABLE, words)]
 
 
 def drift_sentence(world: World, standing: Standing) -> str:
@@ -202,9 +202,9 @@ def _state(world: World, standing: Standing, held: Guard, waits: str) -> State:
 
 def _ready(world: World, faults: Sequence[Fault]) -> list[Condition]:
     if world.spec.suspend:
-        return [Condition("Ready", "True", "Suspended", "The policy is suspended: nothing is tested or started.")]
+        return [Condition("Ready", "True", reasons.SUSPENDED, "The policy is suspended: nothing is tested or started.")]
     if not faults:
-        return [Condition("Ready", "True", "Watching", f"ModelDeployment {world.spec.deployment} is watched.")]
+        return [Condition("Ready", "True", reasons.WATCHING, f"ModelDeployment {world.spec.deployment} is watched.")]
     first = faults[0]
     words = f"{first.message[:1].upper()}{first.message[1:]}."
     kind = "Stalled" if first.stalled else "Reconciling"
@@ -224,21 +224,23 @@ def _drift_detected(world: World, standing: Standing) -> Condition:
     if progress.drifting:
         kept = _kept(world, name, "True")
         if result is not None and result.outcome == "Drifted":
-            return Condition(name, "True", "Drifted", f"{_capital(drift_sentence(world, standing))}.")
-        return kept or Condition(name, "True", "Drifted", "Drift was found and has not ended.")
+            return Condition(name, "True", reasons.DRIFTED, f"{_capital(drift_sentence(world, standing))}.")
+        return kept or Condition(name, "True", reasons.DRIFTED, "Drift was found and has not ended.")
     if result is None:
         kept = None if standing.fresh else _kept(world, name, "False") or _kept(world, name, "Unknown")
-        return kept or Condition(name, "Unknown", "NoWindowYet", "No window of the version that serves has closed yet.")
+        return kept or Condition(
+            name, "Unknown", reasons.NO_WINDOW_YET, "No window of the version that serves has closed yet."
+        )
     if result.outcome == "Unknown":
         return Condition(name, "Unknown", result.reason, f"{_ended(result)} was not judged: {result.message}.")
     if progress.drifted_windows:
         words = f"{_capital(drift_sentence(world, standing))}; {world.spec.rule.for_windows} in a row make drift."
-        return Condition(name, "False", "Warning", words)
+        return Condition(name, "False", reasons.DRIFT_WARNING, words)
     leading = result.foremost
     words = f"{_ended(result)} has not drifted"
     if leading is not None:
         words += f": the largest effect is {leading.feature} {leading.effect:.3g} (threshold {leading.threshold:.3g})"
-    return Condition(name, "False", "NoDrift", f"{words}.")
+    return Condition(name, "False", reasons.NO_DRIFT, f"{words}.")
 
 
 def _data_healthy(world: World, standing: Standing) -> Condition:
@@ -247,24 +249,30 @@ def _data_healthy(world: World, standing: Standing) -> Condition:
         kept = [c for s in ("True", "False", "Unknown") if (c := _kept(world, name, s)) is not None]
         if kept and not standing.fresh:
             if standing.data_accepted and kept[0].status == "False":
-                return Condition(name, "False", ACCEPTED, kept[0].message)
+                return Condition(name, "False", reasons.DATA_ACCEPTED, kept[0].message)
             return kept[0]
-        return Condition(name, "Unknown", "NoWindowYet", "No window of the version that serves could be looked at yet.")
+        return Condition(
+            name, "Unknown", reasons.NO_WINDOW_YET, "No window of the version that serves could be looked at yet."
+        )
     if not result.violations:
-        return Condition(name, "True", "Healthy", "Missing values, zeros and categories are as in the reference.")
+        return Condition(
+            name, "True", reasons.DATA_HEALTHY, "Missing values, zeros and categories are as in the reference."
+        )
     more = len(result.violations) - 1
     words = f"{_ended(result)}: {result.violations[0].sentence}{f', and {more} more' if more else ''}"
     if standing.data_accepted:
-        return Condition(name, "False", ACCEPTED, f"{words}; a person accepted it.")
+        return Condition(name, "False", reasons.DATA_ACCEPTED, f"{words}; a person accepted it.")
     quality = world.spec.quality
     if not quality.blocks or world.spec.retrain is None:
-        return Condition(name, "False", "DataBroken", f"{words}.")
+        return Condition(name, "False", reasons.DATA_BROKEN, f"{words}.")
     command = f"`perennial accept-data {world.name} {instant(result.end)}`"
     if standing.broken_windows > quality.hold_windows:
         lasted = f"this has lasted {standing.broken_windows} windows and holds retraining"
         ask = f"{lasted}: repair the data, or accept it with {command}"
-        return Condition(name, "False", "NeedsDecision", f"{words}; {ask}.")
-    return Condition(name, "False", "DataBroken", f"{words}; retraining is held meanwhile ({command} accepts it).")
+        return Condition(name, "False", reasons.DATA_NEEDS_DECISION, f"{words}; {ask}.")
+    return Condition(
+        name, "False", reasons.DATA_BROKEN, f"{words}; retraining is held meanwhile ({command} accepts it)."
+    )
 
 
 def _metrics_available(world: World, standing: Standing) -> Condition:
@@ -272,21 +280,23 @@ def _metrics_available(world: World, standing: Standing) -> Condition:
     source = "the routers" if world.spec.source == "observations" else "the metrics source"
     if result is None:
         kept = [c for s in ("True", "False", "Unknown") if (c := _kept(world, name, s)) is not None]
-        return kept[0] if kept else Condition(name, "Unknown", "NoWindowYet", "No window has closed yet.")
+        return kept[0] if kept else Condition(name, "Unknown", reasons.NO_WINDOW_YET, "No window has closed yet.")
     if result.complete:
-        return Condition(name, "True", "Available", f"{_capital(source)} could be asked about the whole window.")
+        return Condition(
+            name, "True", reasons.EVIDENCE_COMPLETE, f"{_capital(source)} could be asked about the whole window."
+        )
     silent = world.pull.silent if world.pull is not None else ()
     words = f"{_ended(result)}: {source} could not be asked to its end"
     if silent:
         words += f" (no answer from {', '.join(silent[:5])})"
-    return Condition(name, "False", "NotAvailable", f"{words}; what they had told before is counted.")
+    return Condition(name, "False", reasons.EVIDENCE_MISSING, f"{words}; what they had told before is counted.")
 
 
 def ended_note(trigger: Mapping[str, Any], message: str) -> EventNote:
     """The event for the end of a trigger."""
     words = f"Trigger {trigger['id']} ended: {OUTCOMES[trigger['outcome']]} ({message})."
     return EventNote(
-        "RetrainEnded", conditions.bounded(words), "Normal" if trigger["outcome"] == "Promoted" else "Warning"
+        reasons.RETRAIN_ENDED, conditions.bounded(words), "Normal" if trigger["outcome"] == "Promoted" else "Warning"
     )
 
 
@@ -296,17 +306,18 @@ def news(world: World, standing: Standing, status: Mapping[str, Any]) -> list[Ev
     drift, healthy = (conditions.find(status["conditions"], name) or {} for name in ("DriftDetected", "DataHealthy"))
     notes = []
     if drift.get("status") == "True" and not conditions.is_true(before, "DriftDetected"):
-        notes.append(EventNote("DriftDetected", drift["message"], "Warning"))
+        notes.append(EventNote(reasons.DRIFT_DETECTED, drift["message"], "Warning"))
     if drift.get("status") == "False" and conditions.is_true(before, "DriftDetected"):
-        notes.append(EventNote("DriftCleared", drift["message"]))
-    if drift.get("reason") == "Warning" and (conditions.find(before, "DriftDetected") or {}).get("reason") != "Warning":
-        notes.append(EventNote("DriftWarning", drift["message"]))
+        notes.append(EventNote(reasons.DRIFT_CLEARED, drift["message"]))
+    warned = (conditions.find(before, "DriftDetected") or {}).get("reason") == reasons.DRIFT_WARNING
+    if drift.get("reason") == reasons.DRIFT_WARNING and not warned:
+        notes.append(EventNote(reasons.DRIFT_WARNING, drift["message"]))
     told = (conditions.find(before, "DataHealthy") or {}).get("reason")
-    if healthy.get("status") == "False" and healthy.get("reason") not in (told, ACCEPTED):
+    if healthy.get("status") == "False" and healthy.get("reason") not in (told, reasons.DATA_ACCEPTED):
         notes.append(EventNote(str(healthy["reason"]), healthy["message"], "Warning"))
     if status["state"] == "Exhausted" and recorded.get("state") != "Exhausted":
         words = "Drift goes on and the budget of retrains is used up; raise retrain.budget or look at why it recurs."
-        notes.append(EventNote("BudgetExhausted", words, "Warning"))
+        notes.append(EventNote(reasons.BUDGET_EXHAUSTED, words, "Warning"))
     return [*notes, *_news_of_trigger(recorded.get("activeTrigger") or {}, status.get("activeTrigger") or {})]
 
 
@@ -315,9 +326,13 @@ def _news_of_trigger(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         return []
     notes = []
     if now.get("id") != before.get("id"):
-        notes.append(EventNote("TriggerStarted", conditions.bounded(f"Trigger {now['id']}: {now.get('reason', '')}.")))
+        notes.append(
+            EventNote(reasons.TRIGGER_STARTED, conditions.bounded(f"Trigger {now['id']}: {now.get('reason', '')}."))
+        )
     if now.get("trainingJob") and not (before.get("id") == now["id"] and before.get("trainingJob")):
-        notes.append(EventNote("RetrainStarted", f"Trigger {now['id']} starts TrainingJob {now['trainingJob']}."))
+        notes.append(
+            EventNote(reasons.RETRAIN_STARTED, f"Trigger {now['id']} starts TrainingJob {now['trainingJob']}.")
+        )
     return notes
 
 

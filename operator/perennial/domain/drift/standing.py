@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from perennial.domain import conditions
+from perennial.domain import conditions, reasons
 from perennial.domain.drift.examine import WindowResult
 from perennial.domain.drift.rule import Progress
 from perennial.domain.drift.spec import QualitySpec
 from perennial.domain.drift.world import World
 from perennial.domain.times import parse_time
 
-ACCEPTED = "DataAccepted"
-"""Reason of DataHealthy=False once a person accepted the data as it is."""
 MAX_LISTED = 20
 
 
@@ -73,7 +71,7 @@ def recorded_standing(world: World) -> Standing:
         armed=bool(status.get("armed", True)),
         window_end=kept.window_end,
         broken_windows=int(status.get("blockedWindows") or 0),
-        data_accepted=healthy.get("reason") == ACCEPTED,
+        data_accepted=healthy.get("reason") == reasons.DATA_ACCEPTED,
         active=kept.active,
         last_trigger=kept.last_trigger,
         history=kept.history,

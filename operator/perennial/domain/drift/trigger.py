@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from perennial.domain import conditions
+from perennial.domain import conditions, reasons
 from perennial.domain.drift.spec import RetrainSpec, parse_spec
 from perennial.domain.drift.state import OUTCOMES
 from perennial.domain.drift.world import JsonMapping, World
@@ -20,8 +20,6 @@ from perennial.domain.times import parse_time, rfc3339
 ROLLOUT_WAIT_SECONDS = 7 * 86400
 """A version that nobody rolled out so long after its run ended will not be waited for."""
 HISTORY = 10
-BY_PEOPLE = frozenset({"Aborted", "AbortRequested", "AbortedByPerson"})
-"""Reasons in a ModelDeployment's `rejected` that stand for a person's command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,7 @@ def _after_training(active: JsonMapping, world: World, now: datetime) -> Ended |
         return Ended("Promoted", f"version {version} became stable")
     for item in status.get("rejected") or ():
         if version and item.get("version") == version:
-            word = "Aborted" if item.get("reason") in BY_PEOPLE else "Rejected"
+            word = "Aborted" if item.get("reason") == reasons.ABORTED else "Rejected"
             return Ended(word, str(item.get("message") or f"version {version} was rejected: {item.get('reason')}"))
     for item in ((world.result or {}).get("spec") or {}).get("rejections") or ():
         if item.get("deployment") == world.spec.deployment:

@@ -290,8 +290,8 @@ def test_a_missing_template_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ('{"verb": "promote", "revision": "x", "id": "1", "by": "ada"}', "CommandRefused"),
-        ('{"verb": "accept-data", "revision": "yesterday", "id": "1", "by": "ada"}', "CommandRefused"),
+        ('{"verb": "promote", "revision": "x", "id": "1", "by": "ada"}', "CommandIgnored"),
+        ('{"verb": "accept-data", "revision": "yesterday", "id": "1", "by": "ada"}', "CommandIgnored"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused_once(command: str, reason: str) -> None:
