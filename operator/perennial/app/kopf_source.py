@@ -33,6 +33,9 @@ class Backoffs:
             yield delay
             ceiling = min(30.0, ceiling * 2)
 
+PEER = "perennial"
+"""kopf would ask the system for a user's name, and a container's uid has none; peering is off all the same."""
+
 
 def watch_paths(namespaces: Sequence[str]) -> list[str]:
     """The URL paths of all watches, for the watchdog."""
@@ -56,6 +59,7 @@ class KopfSource:
                 registry=self._registry(session),
                 settings=settings(),
                 standalone=True,
+                identity=PEER,
                 stop_flag=stop,
                 ready_flag=ready,
                 **scope,
