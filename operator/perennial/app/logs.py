@@ -52,10 +52,16 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+def worth_telling(record: logging.LogRecord) -> bool:
+    """False for kopf's line about each single try of a request: ten watches would repeat it for a whole outage."""
+    return not (record.name.startswith("kopf.") and "will retry" in str(record.msg))
+
+
 def set_up(level: str, stream: TextIO = sys.stderr) -> None:
     """Send everything as JSON lines to `stream`; kopf and HTTP libraries only from WARNING on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(worth_telling)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from perennial.app.logs import JsonFormatter, redacted
+from perennial.app.logs import JsonFormatter, redacted, worth_telling
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,15 @@ def test_a_line_is_json_with_facts_and_a_redacted_traceback() -> None:
     assert "ValueError" in line["error"]
     assert "s3cret" not in stream.getvalue()
     assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "told"),
+    [
+        ("kopf._cogs.clients.watching", "Request attempt #3 failed; will retry: %s", False),
+        ("kopf._cogs.clients.watching", "Request attempt #9 failed; escalating: %s", True),
+        ("perennial.runtime.lease", "it will retry", True),
+    ],
+)
+def test_each_try_of_kopf_is_not_worth_a_line(name: str, message: str, told: bool) -> None:
+    assert worth_telling(logging.LogRecord(name, logging.ERROR, "", 0, message, (), None)) is told
