@@ -15,6 +15,10 @@ class EnvoyAway(Exception):
     """Envoy does not answer on its admin port; it is starting, restarting, or gone."""
 
 
+class EnvoyDown(EnvoyAway):
+    """Nobody listens on the admin port: there is no Envoy right now, not just a slow one."""
+
+
 class EnvoyAdmin:
     """Questions to one Envoy; every method raises EnvoyAway when there is no answer within 2 s."""
 
@@ -38,6 +42,16 @@ class EnvoyAdmin:
         stamp = re.fullmatch(r".*@(\d+(?:\.\d+)?)", node)
         return node, float(stamp[1]) if stamp else None
 
+    async def down(self) -> bool:
+        """Whether there is no Envoy process to ask; False for one that is merely slow."""
+        try:
+            await self._call("GET", "/ready", None)
+        except EnvoyDown:
+            return True
+        except EnvoyAway:
+            return False
+        return False
+
     async def post(self, path: str) -> None:
         """An order, such as `/healthcheck/fail`."""
         await self._call("POST", path, None)
@@ -51,5 +65,7 @@ class EnvoyAdmin:
                 if response.status != 200:
                     raise EnvoyAway(f"{path} answered {response.status}")
                 return None if params is None else orjson.loads(body)
+        except aiohttp.ClientConnectorError as error:
+            raise EnvoyDown(f"{path}: {error!r}") from error
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             raise EnvoyAway(f"{path}: {error!r}") from error

@@ -173,11 +173,9 @@ class Applier:
         backed = {cluster for cluster in wanted if snapshot.endpoints.get(cluster)}
         if backed <= self._ready:
             return frozenset(backed), True
-        try:
-            await self._admin.stats(_WARMING)
-        except EnvoyAway:
+        if await self._admin.down():
             # Nobody to wait for: a starting Envoy reads clusters before routes.
-            return frozenset(backed), not self._endpoints.connected()
+            return frozenset(backed), True
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             self._endpoints.progress.clear()

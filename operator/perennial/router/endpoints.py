@@ -47,10 +47,6 @@ class EndpointService:
         """The endpoints of that cluster that the connected Envoy has acknowledged; empty when none."""
         return self._taken.get(cluster, ())
 
-    def connected(self) -> bool:
-        """Whether an Envoy is listening."""
-        return bool(self._streams)
-
     def handlers(self) -> grpc.GenericRpcHandler:
         """The gRPC service."""
         handler = grpc.stream_stream_rpc_method_handler(
