@@ -32,6 +32,9 @@ class FakeRouters:
         self._applied: dict[str, dict[str, tuple[int, dict[str, int]]]] = {}
         self._counts: dict[str, dict[str, dict[str, list[float]]]] = {}
         self._at = world.clock.monotonic()
+        self._statuses: dict[str, Mapping[str, Any]] = {}
+        self._versions: dict[str, str] = {}
+        world.store.on_event.append(self._on_event)
 
     async def collect(
         self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
@@ -49,7 +52,6 @@ class FakeRouters:
         """Requests since the last call, by the weights that were applied all the while."""
         seconds = self.world.clock.monotonic() - self._at
         self._at = self.world.clock.monotonic()
-        versions = self._versions()
         for pod in pods:
             for deployment, (_, weights) in self._applied.get(pod, {}).items():
                 counts = self._counts.setdefault(pod, {}).setdefault(deployment, {})
@@ -57,7 +59,7 @@ class FakeRouters:
                     entry = counts.setdefault(revision, [0.0, 0.0])
                     requests = self.per_second * seconds / len(pods) * weight / 100
                     entry[0] += requests
-                    entry[1] += requests * self.error_rates.get(versions.get(revision, ""), 0.0)
+                    entry[1] += requests * self.error_rates.get(self._versions.get(revision, ""), 0.0)
 
     def restart_envoy(self, pod: str) -> None:
         """Another Envoy process: its counters begin at 0."""
@@ -65,20 +67,19 @@ class FakeRouters:
         self._counts.pop(pod, None)
 
     def _apply(self, pod: str) -> None:
-        for obj in self.world.store.all(kinds.MODEL_DEPLOYMENT):
-            status = obj.get("status") or {}
+        for name, status in self._statuses.items():
             weights = {t["revision"]: t["weight"] for t in status.get("traffic", [])}
-            self._applied.setdefault(pod, {})[obj["metadata"]["name"]] = (status.get("trafficVersion", 0), weights)
+            self._applied.setdefault(pod, {})[name] = (status.get("trafficVersion", 0), weights)
             if not self.seen_weights or self.seen_weights[-1] != weights:
                 self.seen_weights.append(weights)
 
-    def _versions(self) -> dict[str, str]:
-        found = {}
-        for obj in self.world.store.all(kinds.DEPLOYMENT):
-            revision = (obj["metadata"].get("labels") or {}).get(names.LABEL_REVISION)
-            if revision:
-                found[revision] = obj["metadata"]["annotations"].get(names.ANNOTATION_VERSION, "")
-        return found
+    def _on_event(self, type_: str, obj: JsonObject) -> None:
+        meta = obj["metadata"]
+        if obj["kind"] == kinds.MODEL_DEPLOYMENT.kind and type_ != "DELETED":
+            self._statuses[meta["name"]] = obj.get("status") or {}
+        revision = (meta.get("labels") or {}).get(names.LABEL_REVISION)
+        if obj["kind"] == kinds.DEPLOYMENT.kind and revision:
+            self._versions[revision] = meta["annotations"].get(names.ANNOTATION_VERSION, "")
 
     def _report(self, pod: str, uid: str, want: str) -> RouterReport:
         started = self.started.get(pod, STARTED)
@@ -119,6 +120,7 @@ class ServingCluster:
         self.routers = FakeRouters(world)
         self.stuck: set[str] = set()
         self.router_pods = 2
+        self._pods: set[str] = set()
         world.store.on_event.append(self._on_event)
 
     async def settle(self) -> None:
@@ -153,6 +155,8 @@ class ServingCluster:
             self._on_event("MODIFIED", obj)
 
     def _on_event(self, type_: str, obj: JsonObject) -> None:
+        if obj["kind"] == kinds.POD.kind and obj["metadata"]["name"].startswith(f"{names.ROUTER}-rs-"):
+            (self._pods.discard if type_ == "DELETED" else self._pods.add)(obj["metadata"]["name"])
         if type_ == "DELETED" or obj["kind"] != kinds.DEPLOYMENT.kind:
             return
         meta, replicas = obj["metadata"], int(obj["spec"].get("replicas", 1))
@@ -169,11 +173,10 @@ class ServingCluster:
 
     async def _play_routers(self) -> bool:
         """The ReplicaSet and the pods of the routers' Deployment."""
+        if len(self._pods) >= self.router_pods:
+            return False
         fleet = await self.world.store.get(kinds.DEPLOYMENT, NAMESPACE, names.ROUTER)
         if fleet is None:
-            return False
-        pods = [o for o in self.world.store.all(kinds.POD) if o["metadata"]["name"].startswith(f"{names.ROUTER}-rs-")]
-        if len(pods) >= self.router_pods:
             return False
         replica_set = await self.world.store.get(kinds.REPLICA_SET, NAMESPACE, f"{names.ROUTER}-rs")
         if replica_set is None:
@@ -181,8 +184,7 @@ class ServingCluster:
                 _owned("apps/v1", "ReplicaSet", f"{names.ROUTER}-rs", fleet, {}), manager="kube"
             )
         labels = fleet["spec"]["template"]["metadata"]["labels"]
-        taken = {pod["metadata"]["name"] for pod in pods}
-        name = next(n for i in range(99) if (n := f"{names.ROUTER}-rs-{i}") not in taken)
+        name = next(n for i in range(99) if (n := f"{names.ROUTER}-rs-{i}") not in self._pods)
         pod = _owned("v1", "Pod", name, replica_set, labels)
         await self.world.store.create(pod, manager="kube")
         ready = [{"type": "Ready", "status": "True"}]
@@ -192,9 +194,8 @@ class ServingCluster:
     async def remove_routers(self) -> None:
         """All router pods go and do not come back until `router_pods` is set again."""
         self.router_pods = 0
-        for pod in self.world.store.all(kinds.POD):
-            if pod["metadata"]["name"].startswith(f"{names.ROUTER}-rs-"):
-                await self.world.store.delete(kinds.POD, NAMESPACE, pod["metadata"]["name"], uid=None)
+        for pod in sorted(self._pods):
+            await self.world.store.delete(kinds.POD, NAMESPACE, pod, uid=None)
 
 
 def _owned(api_version: str, kind: str, name: str, owner: JsonObject, labels: Mapping[str, str]) -> JsonObject:

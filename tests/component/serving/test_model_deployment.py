@@ -431,7 +431,7 @@ async def test_a_metric_without_data_holds() -> None:
     check = {"name": "auc", "prometheus": {"source": "main", "query": "auc"}, "min": "0.5"}
     rig = await Rig(metrics=Scripted(None)).serve_first(analysis={"metrics": [check]})
     await rig.name(V2, analysis={"metrics": [check]})
-    await rig.cluster.run_for(90, step=5)
+    await rig.cluster.run_for(40, step=5)
     assert (rig.state, rig.status["canary"]["weight"]) == ("Analysing", 5)
     assert "metric auc has no data" in rig.words()
 

@@ -1,0 +1,84 @@
+"""A revision's objects, byte for byte: a changed line here would run in everybody's serving pods."""
+
+from typing import Any
+
+from perennial.domain.rollout.spec import Scaling
+from perennial.domain.rollout.world import Artifact, Target
+from perennial.render.serving import autoscaler, revision_deployment, revision_service
+from perennial.render.training_containers import StepImage
+from tests.support.golden import as_yaml, check
+
+STEP = StepImage("registry/perennial:0.1.0")
+DIGEST = "sha256:" + "ab" * 32
+
+
+def owner(**spec: Any) -> dict[str, Any]:
+    metadata = {"name": "rain", "namespace": "team", "uid": "uid-1", "labels": {"theirs": "stays"}}
+    body = {"model": {"name": "rain"}, "traffic": {"timeoutSeconds": 60}, **spec}
+    return {"apiVersion": "perennial.dev/v1alpha1", "kind": "ModelDeployment", "metadata": metadata, "spec": body}
+
+
+def target(uri: str = "s3://models/rain/sha256-abab/", **entry: Any) -> Target:
+    table = entry or {"image": "registry/perennial-sklearn:0.1.0", "port": 8080, "probePath": "/v2/health/ready"}
+    return Target("1a2b3c4d", "rain-r3f9a2c1b", Artifact(uri, DIGEST, "sklearn"), "0123456789abcdef", table)
+
+
+def test_a_revision_on_a_runtime() -> None:
+    spec = {
+        "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}},
+        "storage": {"secretRef": {"name": "store"}},
+    }
+    mdep = owner(**spec)
+    check(
+        "serving/revision.yaml",
+        as_yaml([revision_service(mdep, target()), revision_deployment(mdep, target(), 2, STEP)]),
+    )
+
+
+def test_a_revision_with_its_own_container_on_gpus() -> None:
+    container = {
+        "image": "registry/triton:24",
+        "args": ["--model-repository=/mnt/models"],
+        "env": [{"name": "LEVEL", "value": "1"}],
+        "ports": [{"name": "http", "containerPort": 8000}, {"name": "grpc", "containerPort": 8001}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8000}},
+    }
+    template = {
+        "labels": {"team": "a"},
+        "nodeSelector": {"gpu": "yes"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "serviceAccountName": "server",
+        "envFrom": [{"configMapRef": {"name": "flags"}}],
+        "volumes": [{"name": "cache", "emptyDir": {}}],
+        "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+        "securityContext": {"runAsUser": 1000, "fsGroup": 1000},
+    }
+    mdep = owner(container=container, resources={"limits": {"nvidia.com/gpu": "1", "memory": "3Gi"}}, template=template)
+    own = target("pvc://models/rain/1/", container=container)
+    check("serving/own-container.yaml", as_yaml([revision_service(mdep, own), revision_deployment(mdep, own, 1, STEP)]))
+
+
+def test_the_autoscaler_of_stable() -> None:
+    check("serving/autoscaler.yaml", as_yaml([autoscaler(owner(), Scaling(1, 6, 70), "1a2b3c4d", 4)]))
+
+
+def test_gpus_are_never_asked_for_twice_inside_a_revision() -> None:
+    gpu = owner(resources={"limits": {"nvidia.com/gpu": "1"}})
+    made = revision_deployment(gpu, target(), 1, STEP)["spec"]
+    assert made["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    fetch = made["template"]["spec"]["initContainers"][0]
+    assert "nvidia.com/gpu" not in str(fetch["resources"])
+
+
+def test_the_users_container_never_sees_the_stores_credentials() -> None:
+    made = revision_deployment(owner(storage={"secretRef": {"name": "store"}}), target(), 1, STEP)
+    pod = made["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["envFrom"] == [{"secretRef": {"name": "store"}}]
+    assert "store" not in str(pod["containers"])
+
+
+def test_a_pod_may_finish_what_it_has_begun() -> None:
+    made = revision_deployment(owner(traffic={"timeoutSeconds": 90}), target(), 1, STEP)
+    pod = made["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 10}}}
+    assert pod["terminationGracePeriodSeconds"] >= 100
