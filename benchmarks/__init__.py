@@ -1,0 +1,1 @@
+"""Benchmarks against real clusters; docs/benchmarks.md says what each measures. `python -m benchmarks.NAME`."""
