@@ -145,6 +145,7 @@ class Sim:
         assert self.champion.baseline is not None
         part = Slice(
             start=start,
+            seconds=self.seconds,
             source=source,
             revision=self.champion.revision,
             baseline=self.champion.baseline.digest,

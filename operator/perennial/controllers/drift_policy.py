@@ -131,7 +131,8 @@ class DriftPolicyController:
         world = await self._observer.observe(policy, spec, book, None if told is None else told.pull)
         decided = decide(world, self._clock.now())
         for result in decided.results:
-            book = with_score(book, result.score())
+            if result.rows or result.verdicts:  # an idle window is no news worth a write
+                book = with_score(book, result.score())
         await self._keep(policy, kept, book)  # before the status that rests on it: a restart must judge alike
         acted = [await self._act(world, action) for action in decided.decision.actions]
         return await self._report(world, decided, acted=any(acted), pulling=told is not None)

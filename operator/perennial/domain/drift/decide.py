@@ -75,7 +75,7 @@ def _examine(world: World, draft: Draft, now: datetime) -> Draft:
     spec, epoch = world.spec.window, now.timestamp()
     born = parse_time(world.policy["metadata"]["creationTimestamp"]).timestamp()
     for start in due_windows(spec, draft.standing.window_end, born, epoch):
-        if world.spec.source == "observations" and not is_told(spec, start, world.pull, epoch):
+        if world.spec.source == "observations" and not is_told(world, start, epoch):
             return replace(draft, later=(*draft.later, start + spec.seconds + grace(spec) - epoch))
         if world.spec.source == "prometheus" and _reading_is_awaited(world, start, epoch):
             return replace(draft, later=(*draft.later, 1.0))

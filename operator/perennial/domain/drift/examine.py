@@ -13,7 +13,7 @@ from perennial.domain.drift.quality import Violation, violations
 from perennial.domain.drift.rule import WindowOutcome, window_outcome
 from perennial.domain.drift.spec import Limit, WindowSpec
 from perennial.domain.drift.test import Column, FeatureVerdict, columns_of, judge, needed_rows
-from perennial.domain.drift.windows import FINAL_AFTER_SECONDS, KEPT_BY_ROUTERS, Pull, counted
+from perennial.domain.drift.windows import FINAL_AFTER_SECONDS, KEPT_BY_ROUTERS, all_told, counted
 from perennial.domain.drift.world import World
 from perennial.domain.times import rfc3339
 
@@ -88,12 +88,10 @@ def due_windows(spec: WindowSpec, last_end: float | None, since: float, now: flo
     return list(range(first, newest + 1, spec.seconds))
 
 
-def is_told(spec: WindowSpec, start: int, pull: Pull | None, now: float) -> bool:
-    """Whether the window can be examined: all ready routers have been asked since it became final, or time is up."""
-    final = start + spec.seconds + FINAL_AFTER_SECONDS
-    if now >= start + spec.seconds + grace(spec):
-        return True
-    return pull is not None and pull.time >= final and not pull.silent
+def is_told(world: World, start: int, now: float) -> bool:
+    """Whether the window can be examined: all ready routers have told all of it, or time is up."""
+    spec = world.spec.window
+    return now >= start + spec.seconds + grace(spec) or all_told(world.book, start, spec.seconds, world.pull)
 
 
 def examined(world: World, start: int, now: float) -> WindowResult:
@@ -115,8 +113,6 @@ def _by_counts(world: World, start: int, now: float) -> WindowResult:
         return replace(unknown, reason=reasons.NO_BASELINE, message=champion.problem)
     columns = columns_of(champion.baseline, spec.features)
     total = counted(world.book, start, spec.window.seconds, champion.revision, champion.baseline.digest)
-    pull = world.pull
-    complete = pull is not None and not pull.silent and pull.time >= start + spec.window.seconds + FINAL_AFTER_SECONDS
     verdicts = judge(columns, total.tallies, total.requests, spec.test)
     result = replace(
         unknown,
@@ -127,7 +123,7 @@ def _by_counts(world: World, start: int, now: float) -> WindowResult:
         lost=total.lost,
         verdicts=verdicts,
         violations=violations(champion.baseline, total.tallies, spec.features, spec.quality) if total.rows else None,
-        complete=complete,
+        complete=all_told(world.book, start, spec.window.seconds, world.pull),
     )
     if result.outcome != "Unknown":
         return result

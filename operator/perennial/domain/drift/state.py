@@ -35,6 +35,7 @@ def encode(book: Book) -> str:
         "slices": [
             [
                 part.start,
+                part.seconds,
                 part.source,
                 part.revision,
                 part.baseline,
@@ -65,9 +66,10 @@ def decode(text: str) -> Book:
 
 
 def _slice(item: list[Any]) -> Slice:
-    start, source, revision, baseline, requests, rows, final, seen, unparsed, tallies = item
+    start, seconds, source, revision, baseline, requests, rows, final, seen, unparsed, tallies = item
     return Slice(
         start=int(start),
+        seconds=int(seconds),
         source=source,
         revision=revision,
         baseline=baseline,

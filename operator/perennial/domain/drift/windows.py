@@ -55,6 +55,7 @@ class Slice:
     """What one router process counted in one window for one revision; `seen` (epoch) is when it said so last."""
 
     start: int
+    seconds: int
     source: str
     revision: str
     baseline: str
@@ -66,9 +67,9 @@ class Slice:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[int, str, str, str]:
+    def key(self) -> tuple[int, int, str, str, str]:
         """What a newer report of the same thing has in common with it."""
-        return (self.start, self.source, self.revision, self.baseline)
+        return (self.start, self.seconds, self.source, self.revision, self.baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def slices_of(report: Mapping[str, Any], deployment: str, spec: WindowSpec, now:
         found.append(
             Slice(
                 start=start,
+                seconds=spec.seconds,
                 source=source,
                 revision=str(window["revision"]),
                 baseline=str(window["baseline"]),
@@ -144,6 +146,15 @@ def _tally(raw: Mapping[str, Any]) -> Tally:
     return Tally(
         tuple(int(count) for count in raw.get("counts", ())),
         *(int(raw.get(name, 0)) for name in ("nulls", "zeros", "unseen", "below", "above")),
+    )
+
+
+def all_told(book: Book, start: int, seconds: int, pull: Pull | None) -> bool:
+    """Whether every ready router was asked after the window became final, and said that it is (by its own clock)."""
+    if pull is None or pull.silent or pull.time < start + seconds + FINAL_AFTER_SECONDS:
+        return False
+    return all(
+        part.final or part.seen < pull.time for part in book.slices if (part.start, part.seconds) == (start, seconds)
     )
 
 
@@ -177,7 +188,7 @@ def counted(book: Book, start: int, seconds: int, revision: str, baseline: str) 
     total = Counted()
     tallies: dict[str, Tally] = {}
     for part in book.slices:
-        if (part.start, part.revision, part.baseline) != (start, revision, baseline):
+        if (part.start, part.seconds, part.revision, part.baseline) != (start, seconds, revision, baseline):
             continue
         for name, tally in part.tallies.items():
             known = tallies.get(name)
@@ -189,17 +200,17 @@ def counted(book: Book, start: int, seconds: int, revision: str, baseline: str) 
             total.requests + part.requests,
             total.rows + part.rows,
             total.unparsed + part.unparsed,
-            total.lost + _lost(part, seconds),
+            total.lost + _lost(part),
         )
     return replace(total, tallies=tallies)
 
 
-def _lost(part: Slice, seconds: int) -> int:
+def _lost(part: Slice) -> int:
     """Rows that the process may have taken along: its rate so far, over the rest of the window."""
     if part.final:
         return 0
-    heard = min(max(part.seen - part.start, 1.0), float(seconds))
-    return round(part.rows * (seconds - heard) / heard)
+    heard = min(max(part.seen - part.start, 1.0), float(part.seconds))
+    return round(part.rows * (part.seconds - heard) / heard)
 
 
 def with_score(book: Book, score: Mapping[str, Any]) -> Book:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perennial.domain.drift.examine import due_windows, grace, is_told
+from perennial.domain.drift.examine import due_windows
 from perennial.domain.drift.spec import WindowSpec
 from perennial.domain.drift.state import decode, encode
 from perennial.domain.drift.windows import (
@@ -16,6 +16,7 @@ from perennial.domain.drift.windows import (
     Pull,
     Slice,
     Tally,
+    all_told,
     counted,
     forgotten,
     merged,
@@ -31,6 +32,7 @@ def part(rows: int, **changes: Any) -> Slice:
     """A slice of one process with `rows` rows in the first of two bins."""
     fields: dict[str, Any] = {
         "start": 70,
+        "seconds": 60,
         "source": "pod/1/1",
         "revision": "r1",
         "baseline": "b1",
@@ -92,11 +94,23 @@ def test_each_window_is_due_once_and_after_its_end(
 
 
 def test_a_window_is_told_when_all_routers_answered_after_it_became_final() -> None:
-    assert not is_told(SPEC, 70, None, 131.0)
-    assert not is_told(SPEC, 70, Pull(130.5), 131.0)
-    assert is_told(SPEC, 70, Pull(131.0), 131.0)
-    assert not is_told(SPEC, 70, Pull(131.0, ("router-1",)), 131.0)
-    assert is_told(SPEC, 70, Pull(131.0, ("router-1",)), 130.0 + grace(SPEC))
+    book = merged(Book(), [part(5)])
+    assert not all_told(book, 70, 60, None)
+    assert not all_told(book, 70, 60, Pull(130.5))
+    assert all_told(book, 70, 60, Pull(131.0))
+    assert not all_told(book, 70, 60, Pull(131.0, ("router-1",)))
+
+
+def test_a_router_whose_clock_is_behind_is_waited_for() -> None:
+    book = merged(Book(), [part(5, final=False, seen=131.0)])
+    assert not all_told(book, 70, 60, Pull(131.0))
+    gone = merged(Book(), [part(5, final=False, seen=100.0)])
+    assert all_told(gone, 70, 60, Pull(131.0))
+
+
+def test_windows_of_an_earlier_length_are_not_mixed_in() -> None:
+    book = merged(Book(), [part(5), part(7, seconds=30)])
+    assert counted(book, 70, 60, "r1", "b1").rows == 5
 
 
 def test_a_counts_page_is_read_with_its_prediction_apart_from_a_feature_of_that_name() -> None:
