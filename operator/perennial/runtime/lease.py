@@ -66,6 +66,7 @@ class Lease:
         self._sleep = sleep
         self._renewed: float | None = None
         self._seen: _Seen | None = None
+        self._mine: JsonObject | None = None  # the Lease as we last wrote it
 
     @property
     def held(self) -> bool:
@@ -115,7 +116,7 @@ class Lease:
         """Give the Lease back so that another operator need not wait for its expiry."""
         if self._renewed is None:
             return
-        self._renewed = None
+        self._renewed = self._mine = None
         metrics.LEADER.set(0)
         try:
             current = await self._store.get(kinds.LEASE, self._namespace, self._name)
@@ -127,10 +128,13 @@ class Lease:
     async def _try(self) -> str:
         """Take or renew the Lease when it may be; returns who holds it now."""
         asked = self._now()
+        if self._mine is not None and await self._renew_unread(self._mine):
+            self._renewed = asked
+            return self._identity
         current = await self._store.get(kinds.LEASE, self._namespace, self._name)
         if current is None:
             try:
-                await self._create()
+                self._mine = await self._create()
             except Conflict:
                 return "another operator that just started"
             self._renewed = asked
@@ -151,10 +155,19 @@ class Lease:
         except Conflict:
             # Somebody wrote it since we read it: not renewed, but not lost either until the next look says so.
             return holder or "another operator"
-        if not written:
+        if written is None:
             return "nobody: the Lease was deleted"
+        self._mine = written
         self._renewed = asked
         return self._identity
+
+    async def _renew_unread(self, mine: JsonObject) -> bool:
+        """Renew with one request, as nobody else writes a Lease that is held; False when somebody did."""
+        try:
+            self._mine = await self._write(mine, {})
+        except Conflict:
+            self._mine = None
+        return self._mine is not None
 
     def _expired(self, current: JsonObject, spec: JsonObject) -> bool:
         version = str(current["metadata"]["resourceVersion"])
@@ -163,7 +176,7 @@ class Lease:
         duration = float(spec.get("leaseDurationSeconds") or self._times.duration)
         return self._now() - self._seen.at >= duration
 
-    async def _create(self) -> None:
+    async def _create(self) -> JsonObject:
         now = rfc3339(self._clock.now(), micro=True)
         body = {
             "apiVersion": kinds.LEASE.api_version,
@@ -177,11 +190,11 @@ class Lease:
                 "leaseTransitions": 0,
             },
         }
-        await self._store.create(body, manager=MANAGER)
+        return await self._store.create(body, manager=MANAGER)
 
-    async def _write(self, current: JsonObject, spec: JsonObject) -> bool:
-        """Patch the Lease as it was read; Conflict when somebody else wrote meanwhile, False when it is gone."""
+    async def _write(self, current: JsonObject, spec: JsonObject) -> JsonObject | None:
+        """Patch the Lease as it was read; Conflict when somebody else wrote meanwhile, None when it is gone."""
         meta = current["metadata"]
         target = PatchTarget(kinds.LEASE, self._namespace, self._name, meta["uid"], meta["resourceVersion"])
         body = {"spec": {**spec, "renewTime": rfc3339(self._clock.now(), micro=True)}}
-        return await self._store.patch(target, body, manager=MANAGER) is not None
+        return await self._store.patch(target, body, manager=MANAGER)

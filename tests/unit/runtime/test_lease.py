@@ -99,7 +99,8 @@ async def test_a_living_holder_keeps_it(scene: Scene) -> None:
 async def test_a_holder_that_cannot_renew_gives_up_before_others_take_over(scene: Scene) -> None:
     lease = scene.lease("a")
     await lease.acquire()
-    scene.store.fail("get", Unavailable("ApiServerUnreachable", "down"), times=100)
+    for verb in ("get", "patch"):
+        scene.store.fail(verb, Unavailable("ApiServerUnreachable", "down"), times=100)
     with pytest.raises(LeaseLost, match="could not be renewed"):
         await lease.keep()
     assert scene.slept <= 12
@@ -150,3 +151,23 @@ async def test_one_conflict_on_renewal_is_survived(scene: Scene) -> None:
     with pytest.raises(TimeoutError):
         await lease.keep()
     assert lease.held
+
+
+async def test_a_renewal_is_one_request(scene: Scene) -> None:
+    lease = scene.lease("a")
+    await lease.acquire()
+    before = len(scene.store.requests)
+    scene.limit = 9
+    with pytest.raises(TimeoutError):
+        await lease.keep()
+    assert [verb for verb, _ in scene.store.requests[before:]] == ["patch"] * 4
+
+
+async def test_a_deleted_lease_is_lost_or_made_anew_but_never_assumed(scene: Scene) -> None:
+    lease = scene.lease("a")
+    await lease.acquire()
+    await scene.store.delete(kinds.LEASE, "system", "operator", uid=None)
+    scene.limit = 5
+    with pytest.raises(TimeoutError):
+        await lease.keep()
+    assert scene.holder() == "a"
