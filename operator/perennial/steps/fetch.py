@@ -52,7 +52,7 @@ def _fetch(
         place = resolve(place, moving=bool(item.get("moving")))
         output.say(f"fetching {what} from {place.uri}")
         tree = download(place, target)
-        verify(tree, item.get("digest"), f"{what} at {place.uri}")
+        verify(tree, item.get("digest"), f"what lies at {place.uri}")
     except StepError as error:
         if not item.get("optional"):
             raise type(error)(f"{what}: {error}") from error

@@ -797,7 +797,7 @@ async def test_staged_attempts_run_their_jobs_one_after_another() -> None:
         job = first_job(manifest, stage=stage)
         await kubelet.create_pod(job)
         kubelet.start(job, stage)
-        await world.settle()
+        await world.run_for(200)  # each stage has pendingSeconds (300) of its own
         line = record()
         kubelet.end(job, stage, log=line + "\n", message=message(line))
         kubelet.complete(job)

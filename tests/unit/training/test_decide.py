@@ -141,7 +141,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 @given(worlds())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_decision_is_well_formed(world: World) -> None:
     decision = decide(world, NOW)
     conditions = {c["type"]: c for c in decision.status["conditions"]}
@@ -160,7 +160,7 @@ def test_every_decision_is_well_formed(world: World) -> None:
 
 
 @given(worlds())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_irreversible_acts_carry_out_what_the_status_read_already_said(world: World) -> None:
     decision = decide(world, NOW)
     recorded = world.recorded.get("run") or {}
@@ -180,7 +180,7 @@ def test_irreversible_acts_carry_out_what_the_status_read_already_said(world: Wo
 
 
 @given(worlds())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_deciding_again_on_the_status_written_comes_to_rest(world: World) -> None:
     """Only the status changes between passes: after a few the status stays, whatever the actions are."""
     seen = world

@@ -305,6 +305,14 @@ def _doing(run: Run, step: Phase) -> str:
     return f"attempt {run['attempt']} of run {run['id']} {step.doing}"
 
 
+def _begun(world: World, run: Run) -> str:
+    """When the current stage's Job was made; the attempt's own time while there is none."""
+    stage = current_stage(world)
+    child = world.children.get(stage) if stage is not None else None
+    made = str(child["metadata"].get("creationTimestamp") or "") if child is not None else ""
+    return max(made, str(run["attemptTime"]))
+
+
 def _limits(world: World, run: Run) -> list[tuple[str, datetime]]:
     """(which, when) of the deadlines that apply now."""
     found = []
@@ -312,7 +320,7 @@ def _limits(world: World, run: Run) -> list[tuple[str, datetime]]:
         limit = timedelta(seconds=float(world.spec.get("deadlineSeconds", 14400)))
         found.append(("deadline", parse_time(run["runningTime"]) + limit))
     if not progress.runs(world.pods):
-        since = parse_time(progress.idle_since(world.pods, run["attemptTime"]))
+        since = parse_time(progress.idle_since(world.pods, _begun(world, run)))
         found.append(("pending", since + timedelta(seconds=float(world.spec.get("pendingSeconds", 3600)))))
     return found
 
