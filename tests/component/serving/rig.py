@@ -3,12 +3,16 @@
 import json
 from typing import Any
 
+from pydantic import ValidationError
+
 from perennial.api import kinds
+from perennial.api.v1alpha1.model_deployment import ModelDeploymentStatus
 from perennial.controllers.model_deployment import DeploymentSettings, ModelDeploymentController
 from perennial.domain.decision import JsonObject
 from perennial.ports import MetricsSource
 from perennial.render.router import RouterSettings
 from perennial.render.training_containers import StepImage
+from perennial.runtime.status import plain
 from tests.fakes.serving import ServingCluster
 from tests.fakes.world import World
 
@@ -47,6 +51,14 @@ def deployment(named: str | None = V1, **spec: Any) -> JsonObject:
     return {"apiVersion": "perennial.dev/v1alpha1", "kind": "ModelDeployment", "metadata": meta, "spec": body}
 
 
+def lost_fields(wanted: Any, kept: Any, path: str) -> list[str]:
+    if isinstance(wanted, dict) and isinstance(kept, dict):
+        return [p for key, value in wanted.items() for p in lost_fields(value, kept.get(key), f"{path}.{key}")]
+    if isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
+        return [p for a, b in zip(wanted, kept, strict=True) for p in lost_fields(a, b, f"{path}[]")]
+    return [] if wanted == kept else [path]
+
+
 class Rig:
     """The world, its cluster, and the one ModelDeployment `rain`."""
 
@@ -55,6 +67,8 @@ class Rig:
         self.cluster = ServingCluster(self.world)
         self.routers = self.cluster.routers
         self.runtimes: dict[str, Any] = dict(RUNTIMES)
+        self.unknown: list[str] = []
+        self.world.store.on_event.append(self._check_schema)
         self.world.add(
             lambda w: ModelDeploymentController(
                 w.store,
@@ -68,8 +82,18 @@ class Rig:
             )
         )
 
+    def _check_schema(self, type_: str, obj: JsonObject) -> None:
+        """Remember what the API would refuse or prune of a status."""
+        if obj["kind"] == "ModelDeployment" and type_ != "DELETED":
+            status = plain(obj.get("status") or {})
+            try:
+                self.unknown += lost_fields(status, ModelDeploymentStatus.model_validate(status).to_dict(), "status")
+            except ValidationError as error:
+                self.unknown.append(str(error))
+
     @property
     def status(self) -> dict[str, Any]:
+        assert not self.unknown, f"the API does not keep {self.unknown[:3]}"
         status: dict[str, Any] = self.world.obj(kinds.MODEL_DEPLOYMENT, "rain")["status"]
         return status
 
