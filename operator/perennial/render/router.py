@@ -12,7 +12,6 @@ from perennial.api.kinds import (
     DEPLOYMENT,
     NETWORK_POLICY,
     PDB,
-    ROLE,
     ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -47,8 +46,8 @@ _DRAIN_HOOK = (
 class RouterSettings:
     """What the operator's settings say of routers.
 
-    operator_namespace: whose pods may read the agent's pages. namespaced: the operator may not bind ClusterRoles, so
-    the namespace gets a Role of its own.
+    operator_namespace: whose pods may read the agent's pages. namespaced: the operator may not bind ClusterRoles; the
+    namespace has a Role of that name from the installation (manifests/namespaced).
     """
 
     image: str
@@ -88,11 +87,8 @@ def router_objects(
 
     owners: the ModelDeployments of the namespace; sorted by name, so that the result does not depend on their order.
     """
-    account = _object(SERVICE_ACCOUNT, ROUTER, namespace, {"automountServiceAccountToken": False})
-    objects = [account]
-    if settings.namespaced:
-        objects.append(_object(ROLE, ROUTER, namespace, {"rules": _rules()}))
-    objects += [
+    objects = [
+        _object(SERVICE_ACCOUNT, ROUTER, namespace, {"automountServiceAccountToken": False}),
         _role_binding(namespace, settings),
         _network_policy(namespace, settings),
         _disruption_budget(namespace),
@@ -110,16 +106,6 @@ def router_objects(
 def _object(kind: Kind, name: str, namespace: str, body: Mapping[str, Any]) -> JsonObject:
     metadata = {"name": name, "namespace": namespace, "labels": router_labels()}
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **body}
-
-
-def _rules() -> list[JsonObject]:
-    """The rules of ClusterRole perennial-router (manifests/base/rbac.yaml), for a namespace without it."""
-    watch = ["list", "watch"]
-    return [
-        {"apiGroups": ["perennial.dev"], "resources": ["modeldeployments", "driftpolicies"], "verbs": watch},
-        {"apiGroups": ["perennial.dev"], "resources": ["modelversions"], "verbs": ["get"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": watch},
-    ]
 
 
 def _role_binding(namespace: str, settings: RouterSettings) -> JsonObject:
