@@ -19,11 +19,12 @@ KEYED_LISTS: Mapping[str, tuple[str, ...]] = {
     "volumes": ("name",),
     "volumeMounts": ("mountPath",),
     "imagePullSecrets": ("name",),
-    "rejections": ("deployment", "revision"),
+    "datasets": ("name",),
+    "rejections": ("deployment",),
     "served": ("deployment", "fromTime"),
     "proposed": ("deployment",),
 }
-SETS = frozenset({"finalizers"})
+ATOMIC_MAPS = frozenset({"metrics", "championMetrics", "lineage", "baseline"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,13 @@ class ItemKey:
     """The key of one item of a keyed list."""
 
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    """A map that is owned as a whole."""
+
+    value: Any
 
 
 def keys_for(path: Path, value: Any) -> tuple[str, ...] | None:
@@ -48,13 +56,15 @@ def to_tree(value: Any, path: Path = ()) -> Any:
     fields = keys_for(path, value)
     if fields is not None:
         return {ItemKey(tuple(item.get(f) for f in fields)): to_tree(item, (*path, "[]")) for item in value}
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not (path and path[-1] in ATOMIC_MAPS):
         return {key: to_tree(item, (*path, key)) for key, item in value.items()}
-    return value
+    return _Atom(value) if isinstance(value, Mapping) else value
 
 
 def from_tree(tree: Any) -> Any:
     """The JSON value of a tree."""
+    if isinstance(tree, _Atom):
+        return tree.value
     if not isinstance(tree, dict):
         return tree
     if tree and all(isinstance(key, ItemKey) for key in tree):
@@ -80,7 +90,7 @@ def put(tree: dict[Any, Any], path: Path, value: Any) -> None:
             inner = tree[key] = {}
         tree = inner
     old = tree.get(path[-1])
-    if value == {} and isinstance(old, dict):
+    if value in ({}, []) and isinstance(old, dict):
         return
     tree[path[-1]] = value
 
