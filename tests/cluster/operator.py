@@ -19,7 +19,7 @@ from perennial.domain.errors import PerennialError
 
 LOOP = Path(__file__).resolve().parents[1] / "support" / "loop"
 WINDOW = 6
-IDS = re.compile(r"\b[0-9a-f]{8,12}\b")
+IDS = re.compile(r"\br?[0-9a-f]{8,12}\b")
 OPERATOR_PODS = "app.kubernetes.io/name=perennial,app.kubernetes.io/component=operator"
 Snapshot = dict[str, list[dict[str, Any]]]
 
