@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from perennial.domain.conditions import bounded
@@ -29,7 +29,9 @@ class SettingsError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
 
 
 class RuntimeSettings(_Part):
@@ -87,6 +89,12 @@ class LeaseSettings(_Part):
     renew_deadline_seconds: Annotated[float, Field(ge=2, le=200)] = 10.0
     retry_seconds: Annotated[float, Field(ge=0.1, le=60)] = 2.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "LeaseSettings":
+        if not self.retry_seconds < self.renew_deadline_seconds < self.duration_seconds:
+            raise ValueError("retrySeconds must be below renewDeadlineSeconds, and that below durationSeconds")
+        return self
+
 
 class Settings(_Part):
     """All settings; every field can be given as PERENNIAL_<NAME> too (lists by commas, tables as JSON)."""
@@ -101,11 +109,14 @@ class Settings(_Part):
     workers: Annotated[int, Field(ge=1, le=32)] = 4
     """Passes at a time for each kind."""
     resync_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0
+    """How often every watched kind is listed again and every object looked at."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     runtimes: dict[str, RuntimeSettings] = {
         "sklearn": RuntimeSettings(formats=["sklearn"], image="perennial-sklearn:latest")
     }
+    """Which server serves which artifact formats: what spec.runtime may name."""
     prometheus: dict[str, PrometheusSettings] = {}
+    """Sources that tenants may name in queries."""
     git: GitSettings = GitSettings()
     routers: RouterSettings = RouterSettings()
     http: HttpSettings = HttpSettings()

@@ -51,6 +51,7 @@ def test_lists_and_tables_come_from_the_environment_too() -> None:
         ("workers: 0", "workers: Input should be greater than or equal to 1"),
         ("http: {port: x}", "http.port: Input should be a valid integer"),
         ("prometheus: {a: {url: 'file:///x'}}", "prometheus.a.url: String should match"),
+        ("lease: {durationSeconds: 5}", "lease: Value error, retrySeconds must be below renewDeadlineSeconds"),
         ("- a", "must hold a map, not list"),
         ("a: [", "cannot be read"),
     ],
