@@ -21,6 +21,7 @@ from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
 from perennial.domain.rollout.spec import DeploymentSpec, MetricCheck, read_spec
 from perennial.domain.rollout.state import State
+from perennial.domain.rollout.stops import VERIFY_SECONDS
 from perennial.domain.rollout.targets import Sources, choose_directly, find_target, rejection_of
 from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.domain.rollout.world import Recorded, RevisionSeen, RouterSeen, Trouble, World
@@ -28,7 +29,6 @@ from perennial.domain.times import parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
-VERIFY_SECONDS = 0.5
 METRICS_SECONDS = 10.0
 
 
@@ -83,7 +83,7 @@ class DeploymentObserver:
             routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
             commit=annotations.get(names.ANNOTATION_SYNC_COMMIT),
             command=read_command(annotations.get(names.ANNOTATION_COMMAND)),
-            metrics=await self._metric_findings(meta["uid"], spec, recorded, now),
+            metrics=await self._metric_findings(f"{meta['namespace']}/{meta['name']}", spec, recorded, now),
             version_rejections={
                 name: rejection_of(versions[name], meta["name"])
                 for name in {entry.version or "" for entry in recorded.rejected}
@@ -93,10 +93,10 @@ class DeploymentObserver:
             fresh_spec=status.get("observedGeneration") != meta.get("generation"),
         )
 
-    def forget(self, uid: str) -> None:
-        """The deployment is gone or at rest."""
-        self._looks.pop(uid, None)
-        self._metric_looks.pop(uid, None)
+    def forget(self, namespace: str, name: str) -> None:
+        """The deployment is gone."""
+        self._looks.pop(f"{namespace}/{name}", None)
+        self._metric_looks.pop(f"{namespace}/{name}", None)
 
     def _revisions(self, deployment: JsonObject) -> dict[str, RevisionSeen]:
         owned = self._cache.owned_by(deployment["metadata"]["uid"])
@@ -154,7 +154,7 @@ class DeploymentObserver:
             uids = {uid for _, uid, _ in pods}
             known = tuple(replace(router, reading=None) for router in last.routers if router.uid in uids)
             new = uids - {router.uid for router in known}
-            return (*known, *(RouterSeen(pod, uid) for pod, uid, _ in pods if uid in new))
+            return (*known, *(self._unheard(namespace, pod, uid) for pod, uid, _ in pods if uid in new))
         routers = await self._ask(namespace, name, spec, recorded, pods)
         self._looks[key] = _Look(now, of, routers)
         return routers
@@ -164,7 +164,7 @@ class DeploymentObserver:
     ) -> tuple[RouterSeen, ...]:
         token = await self._fleet.token(namespace) if pods else None
         if token is None:
-            return tuple(RouterSeen(pod, uid) for pod, uid, _ in pods)
+            return tuple(self._unheard(namespace, pod, uid) for pod, uid, _ in pods)
         rollout = recorded.rollout
         counting = rollout is not None and recorded.weight_of(rollout.target.revision) > 0
         reports = await self._reports.collect(namespace, pods, token, want="all" if counting else "status")
@@ -175,30 +175,36 @@ class DeploymentObserver:
         for pod, uid, _ in pods:
             report = by_uid.get(uid)
             if report is None:
-                seen.append(RouterSeen(pod, uid))
+                seen.append(self._unheard(namespace, pod, uid))
                 continue
-            codes = spec.analysis.failure_codes
             seen.append(
                 read_router(
-                    pod, uid, report.status, report.counts, deployment=name, recorded=recorded, failure_codes=codes
+                    pod,
+                    uid,
+                    report.status,
+                    report.counts,
+                    deployment=name,
+                    recorded=recorded,
+                    failure_codes=spec.analysis.failure_codes,
+                    created=self._created(namespace, pod),
                 )
             )
         return tuple(seen)
 
     async def _metric_findings(
-        self, uid: str, spec: DeploymentSpec, recorded: Recorded, now: datetime
+        self, key: str, spec: DeploymentSpec, recorded: Recorded, now: datetime
     ) -> tuple[MetricFinding, ...]:
         """Each Prometheus check's outcome, asked every METRICS_SECONDS while the canary has weight."""
         rollout, checks = recorded.rollout, spec.analysis.metrics
         if rollout is None or not checks or recorded.weight_of(rollout.target.revision) == 0:
-            self._metric_looks.pop(uid, None)
+            self._metric_looks.pop(key, None)
             return ()
-        last = self._metric_looks.get(uid)
+        last = self._metric_looks.get(key)
         if last is not None and (now - last[0]).total_seconds() < METRICS_SECONDS:
             return last[1]
         before = {finding.name: finding.failed_looks for finding in last[1]} if last is not None else {}
         findings = tuple([await self._metric_finding(check, before.get(check.name, 0), now) for check in checks])
-        self._metric_looks[uid] = (now, findings)
+        self._metric_looks[key] = (now, findings)
         return findings
 
     async def _metric_finding(self, check: MetricCheck, failed: int, now: datetime) -> MetricFinding:
@@ -217,12 +223,24 @@ class DeploymentObserver:
             return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is above {check.maximum:g}", failed + 1)
         return MetricFinding(check.name, Outcome.PASSED, f"{value:g}")
 
+    def _unheard(self, namespace: str, pod: str, uid: str) -> RouterSeen:
+        return RouterSeen(pod, uid, created=self._created(namespace, pod))
+
+    def _created(self, namespace: str, pod: str) -> datetime | None:
+        found = self._cache.get(kinds.POD, namespace, pod)
+        return parse_time(found["metadata"]["creationTimestamp"]) if found is not None else None
+
     def _trouble(self, deployment: JsonObject, spec: DeploymentSpec) -> Trouble | None:
         """What a person must set right, whatever is going on."""
         if (deployment["spec"].get("traffic") or {}).get("gateway"):
             return Trouble(
                 reasons.GATEWAY_UNSUPPORTED,
                 "spec.traffic.gateway is set, but this release routes with its own router only: remove it.",
+            )
+        if int((deployment["spec"].get("rollout") or {}).get("mirrorPercent", 0)) > 0:
+            return Trouble(
+                reasons.MIRROR_UNSUPPORTED,
+                "spec.rollout.mirrorPercent is set, but this release mirrors no requests: set it to 0.",
             )
         if spec.update_policy != "Git":
             return None

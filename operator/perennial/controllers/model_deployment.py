@@ -82,6 +82,7 @@ class ModelDeploymentController:
         """One pass over one ModelDeployment."""
         deployment = self._cache.get(MODEL_DEPLOYMENT, key.namespace, key.name)
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
+            self._observer.forget(key.namespace, key.name)
             return DONE
         now = self._clock.now()
         world = await self._observer.observe(deployment, now)

@@ -70,7 +70,8 @@ Action = CreateRevision | ScaleRevision | MarkDrain | DeleteRevision | DeleteRou
 
 def plan(world: World, now: datetime) -> tuple[Action, ...]:
     """All that must be done now; at most one deletion."""
-    actions: list[Action] = [DeleteRouter(router.pod, router.uid) for router in unverified(world, now)]
+    deaf = unverified(world, now)
+    actions: list[Action] = [DeleteRouter(deaf.pod, deaf.uid)] if deaf is not None else []
     actions += _creations(world)
     actions += _replicas(world)
     actions += _drains(world, now)

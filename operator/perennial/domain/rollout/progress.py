@@ -14,12 +14,11 @@ from perennial.domain.rollout.change import MAX_HISTORY, Change, executed, moved
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
-from perennial.domain.rollout.stops import stop
+from perennial.domain.rollout.stops import VERIFY_SECONDS, stop
 from perennial.domain.rollout.verdict import Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Promoted, Recorded, Rollout, World
 from perennial.domain.times import rfc3339
 
-LOOK_SECONDS = 1.0
 WAIT_SECONDS = 5.0
 UNSCHEDULABLE_SECONDS = 30.0
 
@@ -43,10 +42,11 @@ class Moment:
         )
 
     def wait(self, words: str) -> Change:
-        """Stay; look again soon, often while requests are counted."""
-        active = self.live > 0 or self.rollout.state in (State.SHIFTING, State.WITHDRAWING)
-        period = max(LOOK_SECONDS, float(self.world.spec.analysis.period_seconds)) if self.live > 0 else LOOK_SECONDS
-        return Change(self.recorded, words=words, finding=self.finding, requeue=period if active else WAIT_SECONDS)
+        """Stay; look again soon, often while requests are counted or weights confirmed."""
+        requeue = float(self.world.spec.analysis.period_seconds) if self.live > 0 else WAIT_SECONDS
+        if self.rollout.state is State.SHIFTING:
+            requeue = VERIFY_SECONDS
+        return Change(self.recorded, words=words, finding=self.finding, requeue=requeue)
 
     def next_step(
         self, event: Event, weight: int, words: str, note: EventNote | None = None, **fields: object

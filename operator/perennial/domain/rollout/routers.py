@@ -1,6 +1,8 @@
 """Reads what a router reports about one deployment. Pure; the pages are described in docs/reference/router.md."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from perennial.domain.rollout.evidence import Reading
@@ -17,6 +19,7 @@ def read_router(
     deployment: str,
     recorded: Recorded,
     failure_codes: frozenset[str],
+    created: datetime | None = None,
 ) -> RouterSeen:
     """One router's pages as facts; `counts` empty: only its weights were asked for.
 
@@ -32,6 +35,7 @@ def read_router(
         traffic_version=int(mine.get("trafficVersion", -1)),
         confirmed=confirmed,
         weights={str(r): int(w) for r, w in (mine.get("weights") or {}).items() if int(w) > 0},
+        created=created,
     )
     rollout = recorded.rollout
     counters = (counts.get("deployments") or {}).get(deployment)
@@ -48,4 +52,4 @@ def read_router(
         canary=read_arm(revisions.get(rollout.target.revision) or {}, failure_codes),
         stable=read_arm(revisions.get(stable) or {}, failure_codes),
     )
-    return RouterSeen(pod, uid, True, seen.traffic_version, confirmed, seen.weights, reading)
+    return replace(seen, reading=reading)

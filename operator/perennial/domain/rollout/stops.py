@@ -11,8 +11,12 @@ from perennial.domain.rollout.state import Event, State, after
 from perennial.domain.rollout.verdict import Finding, Verdict
 from perennial.domain.rollout.world import Recorded, Rollout, RouterSeen, Target, Untargeted, World
 
+VERIFY_SECONDS = 0.5
+"""How often routers are asked whether they have applied a weight."""
 ROUTER_SECONDS = 10.0
-"""A router that does not apply weight 0 within this time is deleted."""
+"""A router that does not apply weight 0 within this time is deleted, one at a time while another one is ready."""
+LAST_ROUTER_SECONDS = 30.0
+"""The only ready router is given this long: deleting it costs requests until the next one is ready."""
 
 
 def stop(
@@ -46,15 +50,15 @@ def past_deadline(world: World, rollout: Rollout, now: datetime) -> bool:
     return since is not None and (now - since).total_seconds() >= world.spec.progress_deadline_seconds
 
 
-def unverified(world: World, now: datetime) -> tuple[RouterSeen, ...]:
-    """Routers to delete: ready, stable alive, and weight 0 not applied within ROUTER_SECONDS of an abort."""
+def unverified(world: World, now: datetime) -> RouterSeen | None:
+    """The router to delete: ready, stable alive, and weight 0 not applied within ROUTER_SECONDS of an abort."""
     rollout = world.recorded.rollout
     if rollout is None or rollout.state is not State.WITHDRAWING or world.stable_lost or rollout.replacing:
-        return ()
-    if (now - rollout.state_since).total_seconds() < ROUTER_SECONDS:
-        return ()
-    target = rollout.target.revision
-    return tuple(router for router in world.routers if not router.serves_nothing_to(target, world.recorded))
+        return None
+    patience = ROUTER_SECONDS if len(world.routers) > 1 else LAST_ROUTER_SECONDS
+    if (now - rollout.state_since).total_seconds() < patience:
+        return None
+    return next((router for router in world.routers if not _let_go(world, router, rollout)), None)
 
 
 def finish(world: World, now: datetime) -> Change:
@@ -66,11 +70,11 @@ def finish(world: World, now: datetime) -> Change:
     if command is not None:
         recorded = executed(recorded, command)
     if rollout.replacing and world.stable_lost:
-        return Change(recorded, words=f"{rollout.message} Stable comes back.", requeue=1.0)
-    left = [r for r in world.routers if not _let_go(world, r, rollout.target.revision)]
+        return Change(recorded, words=f"{rollout.message} Stable comes back.", requeue=VERIFY_SECONDS)
+    left = [router for router in world.routers if not _let_go(world, router, rollout)]
     if left:
         words = f"{rollout.message} {len(left)} of {len(world.routers)} routers still confirm weight 0."
-        return Change(recorded, words=words, requeue=1.0)
+        return Change(recorded, words=words, requeue=VERIFY_SECONDS)
     state = after(rollout.state, Event.ZERO_VERIFIED)
     ended = replace(recorded, rollout=None)
     if recorded.stable is None:
@@ -80,11 +84,16 @@ def finish(world: World, now: datetime) -> Change:
     return Change(ended, resting=state, words=rollout.message or "", requeue=0.0)
 
 
-def _let_go(world: World, router: RouterSeen, target: str) -> bool:
-    """A router without a stable to send to keeps the canary and confirms nothing: it need only know the weights."""
+def _let_go(world: World, router: RouterSeen, rollout: Rollout) -> bool:
+    """Whether a router sends the withdrawn revision nothing: it says so, or it was born knowing the weights.
+
+    One without a stable to send to keeps the canary and confirms nothing: it need only know the weights.
+    """
+    if router.created is not None and router.created > rollout.state_since:
+        return True
     if world.stable_lost:
         return router.traffic_version == world.recorded.traffic_version
-    return router.serves_nothing_to(target, world.recorded)
+    return router.serves_nothing_to(rollout.target.revision, world.recorded)
 
 
 def _other_target(world: World, rollout: Rollout) -> tuple[str, str] | None:

@@ -160,8 +160,8 @@ class RevisionSeen:
 
 @dataclass(frozen=True, slots=True)
 class RouterSeen:
-    """A ready router. answered: it told its counters; applied: it serves `traffic_version`, confirmed from Envoy, with
-    the weights in `weights` (zero entries left out)."""
+    """A ready router. answered: it told its state; confirmed: its Envoy itself reports what status.traffic of
+    `traffic_version` asks for; weights: what its routes give (zero left out); created: when its pod was made."""
 
     pod: str
     uid: str
@@ -170,6 +170,7 @@ class RouterSeen:
     confirmed: bool = False
     weights: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
+    created: datetime | None = None
 
     def serves(self, recorded: Recorded) -> bool:
         """Whether it applies exactly the weights of status."""
