@@ -43,6 +43,11 @@ async def _all(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     return [task.result() for task in tasks]
 
 
+def _passes(failure: PerennialError) -> bool:
+    """Whether trying again may help. The API server answers 500 to an apply with a field that its schema lacks."""
+    return isinstance(failure, Transient) and "typed patch object" not in failure.message
+
+
 @dataclass(slots=True)
 class Applied:
     """What is known to be in the cluster: digest of the body, commit mark, and uid and generation after our write."""
@@ -193,7 +198,7 @@ class Applier:
                 return await work()
             except PerennialError as failure:
                 result.errors.append(item.error(failure.message))
-                result.passing = result.passing or isinstance(failure, Transient)
+                result.passing = result.passing or _passes(failure)
                 self._known.pop(item.id, None)
                 return None
 

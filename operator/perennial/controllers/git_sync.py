@@ -5,6 +5,7 @@ report once. What a pass learnt is remembered here only to save work; losing it 
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from perennial.api import kinds, names
 from perennial.controllers.git_account import ensure_account
 from perennial.controllers.git_apply import Applied, Applier
+from perennial.controllers.git_counted import CountedRepository
 from perennial.controllers.git_source import Snapshot, Source
 from perennial.controllers.git_write import WriteBack, WriteMemory, WriteStep
 from perennial.domain.decision import JsonObject
@@ -26,6 +28,7 @@ from perennial.domain.sync.prune import too_much, versions_in_use
 from perennial.domain.sync.repository import GitRemote
 from perennial.domain.sync.spec import SyncSpec, not_supported, read_spec
 from perennial.ports import Clock, EventSink, GitRepository, ObjectStore
+from perennial.runtime import metrics
 from perennial.runtime.cache import Cache
 from perennial.runtime.outcome import DONE, Key, Outcome
 from perennial.runtime.status import write_status
@@ -98,6 +101,7 @@ class GitSyncController:
         self._events = events
         self._clock = clock
         self._settings = settings
+        git = CountedRepository(git)
         self._source = Source(git)
         self._write_back = WriteBack(
             store, cache, clock, self._source, git, jitter=settings.jitter, sleep=settings.sleep
@@ -119,7 +123,7 @@ class GitSyncController:
         """One pass."""
         obj = self._cache.get(kinds.GIT_SYNC, key.namespace, key.name)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
-            self._memories.pop(key, None)
+            self._forget(key)
             return DONE
         spec = read_spec(obj)
         now = self._clock.now()
@@ -145,6 +149,12 @@ class GitSyncController:
         if memory is None or memory.uid != spec.uid:
             memory = self._memories[key] = Memory(spec.uid)
         return memory
+
+    def _forget(self, key: Key) -> None:
+        if self._memories.pop(key, None) is not None:
+            for gauge in (metrics.GIT_LAST_CHECK_TIMESTAMP, metrics.WRITE_BACK_PENDING):
+                with contextlib.suppress(KeyError):
+                    gauge.remove(key.namespace, key.name)
 
     def _due(self, memory: Memory, spec: SyncSpec, recorded: JsonObject, now: datetime) -> bool:
         return (
@@ -177,6 +187,7 @@ class GitSyncController:
         else:
             memory.source, memory.failures = None, 0
             memory.stale = memory.stale and not moved
+            metrics.GIT_LAST_CHECK_TIMESTAMP.labels(spec.namespace, spec.name).set(now.timestamp())
         memory.check_at = next_check(spec, memory.failures, self._settings.jitter(), now)
         return moved
 
@@ -286,7 +297,10 @@ class GitSyncController:
             request=request,
             write_back=step.status,
         )
-        changed = await self._write(key, status_of(recorded, spec, seen, now))
+        status = status_of(recorded, spec, seen, now)
+        waiting = len((status.get("writeBack") or {}).get("pending") or ())
+        metrics.WRITE_BACK_PENDING.labels(spec.namespace, spec.name).set(waiting)
+        changed = await self._write(key, status)
         obj = self._cache.get(kinds.GIT_SYNC, key.namespace, key.name)
         for note in step.notes if obj is not None else ():
             self._events.emit(obj or {}, note)

@@ -13,6 +13,7 @@ from typing import Any
 
 from perennial.api import kinds
 from perennial.controllers.git_source import Parsed, Snapshot, Source
+from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote, JsonObject
 from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient
 from perennial.domain.sync import message, outbox
@@ -342,7 +343,10 @@ class WriteBack:
         passing = isinstance(failure, Transient)
         reason = failure.reason if isinstance(failure, PerennialError) else "CannotWriteBack"
         memory.trouble = (reason, f"a decision could not be written to Git: {failure}", passing)
-        return [{**entry, "message": str(failure)} if number == 0 else entry for number, entry in enumerate(pending)]
+        return [
+            {**entry, "message": bounded(str(failure))} if number == 0 else entry
+            for number, entry in enumerate(pending)
+        ]
 
     async def _remote(self, spec: SyncSpec, memory: WriteMemory) -> GitRemote:
         if memory.remote is None:

@@ -50,7 +50,7 @@ def parse_address(url: str, *, allow_insecure: bool = False) -> Address | str:
     except ValueError:
         return f"the repository address {url[:200]} is not a URL: write https://host/path or ssh://user@host/path"
     scheme = parts.scheme.lower()
-    if scheme not in allowed or parts.scheme != scheme:
+    if scheme not in allowed or not url.startswith(f"{scheme}://"):
         extra = "" if scheme not in INSECURE_SCHEMES else "; http and git only when the operator's settings allow them"
         return (
             f"the transport {parts.scheme or 'of the address'} is not allowed: use {' or '.join(SAFE_SCHEMES)}{extra}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from perennial.domain.conditions import bounded
 from perennial.domain.sync.edit import field_of, without
 from perennial.domain.sync.records import entries, finished, is_accepted, open_served
 
@@ -191,8 +192,8 @@ def _updates(world: OutboxWorld, deployment: DeploymentView) -> list[Change]:
     if newest is None or newest.name == named or entries(newest.records, "proposed", deployment.name):
         return []
     current = world.versions.get(named or "")
-    if named and current is not None and finished(newest.facts) <= finished(current.facts):
-        return []
+    if named and (current is None or finished(newest.facts) <= finished(current.facts)):
+        return []  # a name that nobody knows yet may be of something newer: it is a person's word, and it stands
     reason = f"{newest.name} is the newest version of {newest.facts.get('model')} that passed its gate"
     identity = change_id(world.scope, "Update", deployment.name, newest.name)
     return [Change(identity, "Update", deployment.name, newest.name, reason, "", named, newest.name)]
@@ -237,7 +238,7 @@ def as_pending(change: Change, head: str, now: str) -> dict[str, Any]:
         "kind": change.kind,
         "object": f"ModelDeployment/{change.deployment}",
         "version": change.version,
-        "reason": change.reason,
+        "reason": bounded(change.reason),
         "head": head,
         "time": now,
     }
@@ -255,7 +256,7 @@ def ended_entry(
 ) -> dict[str, Any]:
     """The entry of status.writeBack.history."""
     entry: dict[str, Any] = {key: pending[key] for key in ("id", "kind", "object")}
-    entry |= {"outcome": outcome, "commit": commit, "time": time, "message": message}
+    entry |= {"outcome": outcome, "commit": commit, "time": time, "message": bounded(message)}
     return {key: value for key, value in entry.items() if value is not None}
 
 
