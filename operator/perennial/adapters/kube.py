@@ -34,6 +34,8 @@ from perennial.runtime import metrics
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5)
 PAGE = 500
+PAGE_OF_VERSIONS = 50
+"""A ModelVersion may have 256 KiB of baseline: a page of 500 would be 128 MB."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _USER_FILE = str(Path("~/.kube/config").expanduser())
 _APPLY = "application/apply-patch+yaml"
@@ -143,7 +145,7 @@ class KubeStore:
             call = _call("GET", "list", kind, scope, "")
             token = ""
             while True:
-                query = [("limit", str(PAGE))]
+                query = [("limit", str(PAGE_OF_VERSIONS if kind == kinds.MODEL_VERSION else PAGE))]
                 query += [("labelSelector", labels)] if labels else []
                 query += [("continue", token)] if token else []
                 page = orjson.loads(await self._send(call, query=query))

@@ -126,7 +126,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.error_backoffs = Backoffs()
     chosen.watching.connect_timeout = 5
     chosen.watching.server_timeout = 120
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = 100  # ModelVersions may have 256 KiB each
     chosen.watching.reconnect_backoff = 1.0
     for kind in CHILD_KINDS:
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = CHILD_SELECTOR

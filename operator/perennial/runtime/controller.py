@@ -96,10 +96,10 @@ class Controller:
         started = time.perf_counter()
         token = _current_pass.set((self.reconciler.name, key))
         try:
-            async with asyncio.timeout(self._pass_timeout):
+            async with asyncio.timeout(self._pass_timeout) as limit:
                 outcome = await self.reconciler.reconcile(key)
         except Exception as error:
-            result = await self._failed(key, error)
+            result = await self._failed(key, self._late() if limit.expired() else error)
             self.queue.drop_soft(key)  # its own writes must not lead past the back-off
         else:
             result = self._ended(key, outcome)
@@ -133,7 +133,7 @@ class Controller:
                 Condition("Stalled", "True", error.reason, error.message),
             )
             return "stalled"
-        if isinstance(error, (PerennialError, TimeoutError)):
+        if isinstance(error, PerennialError):
             return await self._transient(key, error, where)
         seconds = self.queue.retry(key)
         log.exception("a pass over %s failed; this is a bug; next try in %.1f s", where, seconds)
@@ -141,20 +141,17 @@ class Controller:
         await self._tell(key, Condition("Ready", "False", "InternalError", message))
         return "error"
 
-    async def _transient(self, key: Key, error: PerennialError | TimeoutError, where: str) -> str:
+    async def _transient(self, key: Key, error: PerennialError, where: str) -> str:
         """Back off; from the third failure in a row on the object says why nothing happens."""
-        known = error if isinstance(error, Transient) else None
-        reason = error.reason if isinstance(error, PerennialError) else "PassTimedOut"
-        message = (
-            error.message
-            if isinstance(error, PerennialError)
-            else f"One pass took longer than {self._pass_timeout:.0f} s and was ended; it is tried again."
-        )
-        seconds = self.queue.retry(key, at_least=(known.retry_after or 0.0) if known else 0.0)
-        log.info("a pass over %s is tried again in %.1f s (%s): %s", where, seconds, reason, message)
+        asked = error.retry_after if isinstance(error, Transient) else None
+        seconds = self.queue.retry(key, at_least=asked or 0.0)
+        log.info("a pass over %s is tried again in %.1f s (%s): %s", where, seconds, error.reason, error.message)
         if self.queue.failures(key) >= TELL_AFTER_FAILURES:
-            await self._tell(key, Condition("Reconciling", "True", reason, message))
+            await self._tell(key, Condition("Reconciling", "True", error.reason, error.message))
         return "transient"
+
+    def _late(self) -> Transient:
+        return Transient("PassTimedOut", f"one pass took longer than {self._pass_timeout:g} s and was ended")
 
     async def _tell(self, key: Key, *conditions: Condition) -> None:
         """Put conditions on the object beside its others; a failure to do so must not hide the first error."""
@@ -218,7 +215,7 @@ class Loop:
         if owner is not None:
             owner[0].wake(owner[1])
         for controller in self._controllers.values():
-            for key in controller.reconciler.keys_for(dict(obj), self.cache):
+            for key in self._referring(controller, obj):
                 controller.wake(key)
 
     def wake_all(self, spread: Callable[[], float]) -> None:
@@ -232,6 +229,15 @@ class Loop:
         """Let every worker end after its current pass."""
         for controller in self._controllers.values():
             controller.queue.close()
+
+    def _referring(self, controller: Controller, obj: Mapping[str, Any]) -> list[Key]:
+        """Keys by cross reference; a bug in one controller must not take the event from the others."""
+        try:
+            return list(controller.reconciler.keys_for(dict(obj), self.cache))
+        except Exception:
+            metrics.RECONCILE_TOTAL.labels(controller.kind.kind, "error").inc()
+            log.exception("%s could not tell whom a change of %s concerns", controller.reconciler.name, obj.get("kind"))
+            return []
 
     def _owner_of(self, obj: Mapping[str, Any]) -> tuple[Controller, Key] | None:
         """The controller and key of the object of ours at the top of the owner chain, by reference or by label."""

@@ -319,3 +319,27 @@ async def test_a_pass_that_hangs_is_ended() -> None:
     assert item is not None
     await controller.run_pass(item[0])
     assert controller.queue.failures(item[0]) == 1
+
+
+async def test_a_time_out_of_the_controllers_own_making_is_a_bug() -> None:
+    world, toy = one_world()
+    toy.error = TimeoutError("not awaited with care")
+    await world.person(policy("default"))
+    await world.settle()
+    assert condition(world, "Ready")["reason"] == "InternalError"
+
+
+async def test_a_bug_in_one_reference_map_does_not_take_the_event_from_others() -> None:
+    class Confused(Toy):
+        kind = kinds.MODEL_DEPLOYMENT
+        name = "confused"
+
+        def keys_for(self, obj: JsonObject, cache: Cache) -> Iterable[Key]:
+            raise KeyError("spec")
+
+    world = World()
+    world.add(Confused)
+    world.add(Toy)
+    await world.person(policy("default"))
+    await world.settle()
+    assert status_of(world)["state"] == "Ok"
