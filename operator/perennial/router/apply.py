@@ -77,6 +77,7 @@ class Applier:
         self._routes_version = str((read_file(layout.routes) or {}).get("version_info", ""))
         self._rendered: Snapshot | None = None
         self._recorded: Snapshot | None = None
+        self._weights: dict[str, dict[str, int]] = {}
 
     def submit(self, snapshot: Snapshot) -> None:
         """Makes this the wanted state; returns at once."""
@@ -110,7 +111,7 @@ class Applier:
         result = {}
         for deployment in snapshot.deployments:
             weights = effective_weights(deployment, self._ready)
-            as_wanted = weights == {share.revision: share.weight for share in deployment.traffic}
+            as_wanted = all(weights.get(share.revision, 0) == share.weight for share in deployment.traffic)
             result[deployment.name] = {
                 "trafficVersion": deployment.traffic_version,
                 "weights": weights,
@@ -158,11 +159,15 @@ class Applier:
     def _write_routes(self, snapshot: Snapshot, ready: frozenset[str]) -> None:
         rendered = render_routes(snapshot, ready)
         self._ready, self._rendered = ready, snapshot
-        if rendered["version_info"] != self._routes_version:
-            write_file(self._layout.routes, rendered)
-            self._routes_version = rendered["version_info"]
-            for d in snapshot.deployments:
-                log.info("routes %s: %s %s", self._routes_version, d.name, effective_weights(d, ready))
+        if rendered["version_info"] == self._routes_version:
+            return
+        write_file(self._layout.routes, rendered)
+        self._routes_version = rendered["version_info"]
+        weights = {d.name: effective_weights(d, ready) for d in snapshot.deployments}
+        for name in sorted(weights.keys() | self._weights.keys()):
+            if weights.get(name) != self._weights.get(name):
+                log.info("route table %s: %s gets %s", self._routes_version, name, weights.get(name))
+        self._weights = weights
 
     async def _await_ready(self, snapshot: Snapshot, wanted: set[str]) -> tuple[frozenset[str], bool]:
         """The clusters that may get weight, and whether that is all that have endpoints.

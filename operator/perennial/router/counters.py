@@ -53,19 +53,27 @@ class NumericBins:
         edges, low, high, counts = self.edges, self.low, self.high, tally.counts
         for value in values:
             try:
-                if value < low:
-                    tally.below += 1
-                elif value > high:
-                    tally.above += 1
-                elif value != value:
-                    tally.nulls += 1
-                    continue
+                usual = low <= value <= high
             except TypeError:
-                tally.nulls += 1
-                continue
-            counts[bisect_right(edges, value)] += 1
-            if not value:
-                tally.zeros += 1
+                usual = False
+            if usual:
+                counts[bisect_right(edges, value)] += 1
+                if not value:
+                    tally.zeros += 1
+            else:
+                self.count_unusual(tally, value)
+
+    def count_unusual(self, tally: Tally, value: Any) -> None:
+        """Counts a value that does not lie within low..high."""
+        if not isinstance(value, (int, float)) or value != value:
+            tally.nulls += 1
+            return
+        tally.counts[bisect_right(self.edges, value)] += 1
+        tally.zeros += not value
+        if value < self.low:
+            tally.below += 1
+        else:
+            tally.above += 1
 
 
 class CategoryBins:
@@ -153,6 +161,7 @@ class Window:
 
     __slots__ = (
         "_found",
+        "_numeric",
         "_plan",
         "_prediction",
         "_tallies",
@@ -174,6 +183,9 @@ class Window:
             (plan.prediction, plan.prediction.tally()) if plan.prediction else None
         )
         self._found: dict[str, tuple[Bins, Tally]] = {}
+        paired = zip(plan.bins, self._tallies, strict=True)
+        numeric = [(b, t, t.counts, b.edges, b.low, b.high) for b, t in paired if isinstance(b, NumericBins)]
+        self._numeric = numeric if len(numeric) == len(plan.bins) else []
 
     def add(self, table: Table, prediction: Sequence[Value] | None) -> None:
         """Counts one request. Unparsed, and nothing counted, when its columns do not fit the baseline's features."""
@@ -204,8 +216,27 @@ class Window:
         for row in table.matrix:
             if len(row) != width:
                 raise Unparsed(f"{len(row)} columns for {width} features")
+        if self._numeric:
+            self._count_rows(table.matrix)
+            return
         for bins, tally, column in zip(plan.bins, self._tallies, zip(*table.matrix, strict=True), strict=True):
             bins.count(tally, column)
+
+    def _count_rows(self, rows: Sequence[Sequence[Value]]) -> None:
+        """NumericBins.count for all features of each row in one loop: the path that nearly every request takes."""
+        numeric = self._numeric
+        for row in rows:
+            for value, (bins, tally, counts, edges, low, high) in zip(row, numeric, strict=True):
+                try:
+                    usual = low <= value <= high  # type: ignore[operator]
+                except TypeError:
+                    usual = False
+                if usual:
+                    counts[bisect_right(edges, value)] += 1  # type: ignore[type-var]
+                    if not value:
+                        tally.zeros += 1
+                else:
+                    bins.count_unusual(tally, value)
 
     def _add_to_grid(self, table: Table, prediction: Sequence[Value] | None) -> None:
         columns: Mapping[str, Sequence[Value]]

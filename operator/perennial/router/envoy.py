@@ -178,7 +178,7 @@ def _retries(deployment: Deployment) -> JsonObject:
     unseen = "connect-failure,refused-stream,reset-before-request"
     return {
         "retry_on": f"{unseen},gateway-error,reset" if deployment.retries else unseen,
-        "num_retries": max(2, deployment.retries),
+        "num_retries": deployment.retries or 2,
         "per_try_timeout": f"{deployment.timeout_seconds}s",
         "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
         "retry_host_predicate": [

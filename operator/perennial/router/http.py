@@ -93,7 +93,10 @@ class Pages:
 
     async def _status(self, _request: web.Request) -> web.Response:
         await self._refresh()
-        return _json({**self._head(), "deployments": await self._applier.status()})
+        deployments = await self._applier.status()
+        for name, state in deployments.items():
+            state["baseline"] = self._observer.baseline(name)
+        return _json({**self._head(), "deployments": deployments})
 
     async def _counts(self, request: web.Request) -> web.Response:
         await self._refresh()

@@ -20,6 +20,8 @@ from perennial.router.model import Deployment, Snapshot, WindowSpec, split_clust
 from perennial.router.parse import Unparsed, parse_request, parse_response
 
 METADATA = "perennial"
+_BROKEN_OFF = ("upstream_reset_after_response_started", "stream_idle_timeout")
+"""Envoy's words for an answer whose status was sent before its server, or our limit for idle streams, ended it."""
 _SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 
@@ -74,6 +76,16 @@ class Observer:
         }
         self._targets.clear()
 
+    def baseline(self, name: str) -> str | None:
+        """By which bins stable's rows are counted: a digest, `grid`, or None while they are not known yet."""
+        deployment = self._deployments.get(name)
+        plan = self._stable_plan(deployment) if deployment else None
+        return plan.digest if plan else None
+
+    def _stable_plan(self, deployment: Deployment) -> Plan | None:
+        version = deployment.versions.get(deployment.stable or "")
+        return plan_of(None) if version is None else self._plans.get(version)
+
     def consume(self, message: Any, now: float) -> None:
         """Counts one batch (StreamAccessLogsMessage). `now` is epoch seconds."""
         targets = self._targets
@@ -94,9 +106,7 @@ class Observer:
         log = counts.revisions.setdefault(parts[1], RevisionLog())
         if parts[1] != deployment.stable:
             return _Target(log, deployment)
-        version = deployment.versions.get(parts[1])
-        plan = plan_of(None) if version is None else self._plans.get(version)
-        return _Target(log, deployment, counts, parts[1], plan)
+        return _Target(log, deployment, counts, parts[1], self._stable_plan(deployment))
 
 
 def _plan(raw: Mapping[str, Any] | None) -> Plan:
@@ -137,18 +147,20 @@ class _Target:
         if self._limit is not None and seconds > self._limit:
             log.over_limit += 1
         code = entry.response.response_code.value
-        if 200 <= code < 500 and common.HasField("response_flags"):
-            flags = common.response_flags
-            log.resets += flags.upstream_remote_reset or flags.upstream_connection_termination
-        if self._counts is None or not 200 <= code < 300 or METADATA not in common.metadata.filter_metadata:
+        if entry.response.response_code_details.startswith(_BROKEN_OFF) and code < 500:
+            log.resets += 1
+        if self._counts is None or not 200 <= code < 300:
             return
-        noted = common.metadata.filter_metadata[METADATA].fields
-        if "n" in noted or ("g" in noted and not noted["r"].string_value):
+        metadata = common.metadata.filter_metadata.get(METADATA)
+        if metadata is None:
+            return
+        noted = dict(metadata.fields.items())  # a plain dict: it is asked often, and a protobuf map is slow to ask
+        if "n" in noted or ("g" in noted and not _text(noted, "r")):
             return  # not to be binned; or a gRPC call that failed, which HTTP calls 200
         started = common.start_time
         self._observe(self._counts, noted, started.seconds + started.nanos * 1e-9 + seconds, now)
 
-    def _observe(self, counts: DeploymentCounts, noted: Any, ended: float, now: float) -> None:
+    def _observe(self, counts: DeploymentCounts, noted: Mapping[str, Any], ended: float, now: float) -> None:
         plan = self._plan
         if plan is None:
             counts.lost += 1
@@ -174,24 +186,29 @@ class _Target:
                     window.unparsed += 1
 
 
-def _read(noted: Any, max_rows: int) -> tuple[Any, Any]:
+def _read(noted: Mapping[str, Any], max_rows: int) -> tuple[Any, Any]:
     """The rows and the predictions of one entry; predictions None when only they cannot be read."""
     if "t" in noted or "q" not in noted:
         raise Unparsed("the body was too long to be observed")
     grpc_call = "g" in noted
-    request = a2b_base64(noted["q"].string_value)
+    request = a2b_base64(_text(noted, "q"))
     table = parse_request(request, max_rows, json_length=_length(noted, "qh"), grpc=grpc_call)
     try:
-        answer = a2b_base64(noted["r"].string_value)
+        answer = a2b_base64(_text(noted, "r"))
         return table, parse_response(answer, max_rows, json_length=_length(noted, "rh"), grpc=grpc_call)
     except Unparsed:
         return table, None
 
 
-def _length(noted: Any, key: str) -> int | None:
+def _text(noted: Mapping[str, Any], key: str) -> str:
+    value = noted.get(key)
+    return "" if value is None else str(value.string_value)
+
+
+def _length(noted: Mapping[str, Any], key: str) -> int | None:
     if key not in noted:
         return None
-    text = noted[key].string_value
+    text = _text(noted, key)
     if not text.isdecimal():
         raise Unparsed("the JSON length is no number")
     return int(text)

@@ -33,6 +33,11 @@ async def observed(running: Router, *, baseline: dict[str, Any] | None = BASELIN
     await running.split("rain", 1, {STABLE: 100}, **spec)
     await running.confirmed("rain", 1)
 
+    async def binning() -> bool:
+        return (await running.page("/v1/status"))["deployments"]["rain"]["baseline"] is not None
+
+    await eventually(binning, "the agent has the baseline")
+
 
 async def window(running: Router, seen: int) -> dict[str, Any]:
     """The open window once it holds `seen` requests, parsed or not."""

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -225,3 +226,39 @@ async def test_the_pages_need_the_token_and_the_probes_do_not(running: Router) -
     async with running.session.get(f"{base}/metrics", headers={"Authorization": "Bearer sesame"}) as response:
         text = await response.text()
     assert 'perennial_router_weight{deployment="rain",revision="aaaaaaaa"} 75.0' in text
+
+
+async def test_the_time_limit_is_for_the_first_byte_and_broken_answers_are_resets(running: Router) -> None:
+    async def behaviour(request: web.Request, _body: bytes) -> web.StreamResponse:
+        if request.path.endswith("/infer"):
+            await asyncio.sleep(1.5)
+            return web.Response()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(4):
+            await response.write(b"data: x\n\n")
+            await asyncio.sleep(0.4)
+        if request.path.endswith("/broken"):
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    await running.ready("rain", STABLE, await running.serve("stable", behaviour))
+    await running.split("rain", 1, {STABLE: 100}, traffic={"timeoutSeconds": 1})
+    await running.confirmed("rain", 1)
+    slow, stream, broken = await asyncio.gather(
+        running.post(),
+        running.post(path="/v2/models/rain/generate_stream"),
+        running.post(path="/v2/models/rain/broken"),
+        return_exceptions=True,
+    )
+    assert isinstance(slow, tuple) and slow[0] == 504
+    assert isinstance(stream, tuple) and stream == (200, b"data: x\n\n" * 4)
+    assert isinstance(broken, aiohttp.ClientPayloadError)
+
+    async def logged() -> dict[str, Any] | None:
+        revision = (await counts(running))["revisions"][STABLE]
+        return revision if revision["latency"]["logged"] == 3 else None
+
+    seen = await eventually(logged, "all three are in the access log")
+    assert seen["codes"] == {"200": 2, "504": 1} and seen["resets"] == 1
