@@ -19,6 +19,7 @@ from perennial.domain.times import rfc3339
 from perennial.ports import Clock, EventSink, MetricsSource, ObjectStore, RouterReports
 from perennial.render.router import RouterSettings
 from perennial.render.training_containers import StepImage
+from perennial.runtime import metrics
 from perennial.runtime.cache import Cache
 from perennial.runtime.outcome import DONE, Key, Outcome
 from perennial.runtime.status import write_status
@@ -52,7 +53,7 @@ class ModelDeploymentController:
         settings: DeploymentSettings,
         reports: RouterReports,
         routers: RouterSettings,
-        metrics: MetricsSource | None = None,
+        sources: MetricsSource | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -60,7 +61,7 @@ class ModelDeploymentController:
         self._clock = clock
         self._manager = names.FIELD_MANAGER_PREFIX + self.name
         self._fleet = RouterFleet(store, cache, routers, self._manager)
-        self._observer = DeploymentObserver(cache, self._fleet, reports, metrics, settings.runtimes)
+        self._observer = DeploymentObserver(cache, self._fleet, reports, sources, settings.runtimes)
         self._actor = DeploymentActor(store, cache, self._fleet, settings.step, self._manager)
 
     def keys_for(self, obj: JsonObject, cache: Cache) -> Iterable[Key]:
@@ -95,6 +96,9 @@ class ModelDeploymentController:
             except Stalled as error:
                 status["conditions"] = self._refused(world, status["conditions"], error)
                 requeue = min(requeue if requeue is not None else REFUSED_SECONDS, REFUSED_SECONDS)
+        if "rollout" in status or world.recorded.rollout is not None:
+            weight = (status.get("canary") or {}).get("weight", 0)
+            metrics.ROLLOUT_INFO.labels(key.namespace, key.name).set(weight)
         wrote = await write_status(self._store, self._cache, deployment, status, manager=self._manager)
         for note in decision.events:
             self._events.emit(deployment, note)

@@ -534,3 +534,34 @@ async def test_killed_after_any_write_an_abort_ends_the_same() -> None:
         await rig.cluster.run_for(60, step=10)
 
     assert await stop_after_every_write(lambda: _build(rigs), scenario, compare=_end) > 20
+
+
+async def test_unreachable_routers_are_replaced_one_at_a_time_after_an_abort_and_only_once() -> None:
+    """The operator may be the one that is cut off: serving must outlive that."""
+    rig = await Rig().serve_first()
+    await rig.name(V2)
+    rig.routers.silent |= {f"perennial-router-rs-{number}" for number in range(9)}
+    ready: list[int] = []
+
+    def on_event(type_: str, obj: dict[str, Any]) -> None:
+        if type_ == "DELETED" and obj["kind"] == "Pod":
+            left = [p for p in rig.world.store.all(kinds.POD) if p["metadata"]["name"].startswith("perennial-router")]
+            ready.append(len(left))
+
+    rig.world.store.on_event.append(on_event)
+    await rig.order("abort")
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=60)
+    await rig.cluster.run_for(120, step=10)
+    assert ready == [1, 1]
+
+
+async def test_a_canary_costs_few_writes_a_second() -> None:
+    rig = await Rig().serve_first()
+    rig.routers.per_second = 10
+    await rig.name(V2)
+    await rig.cluster.run_for(10)
+    before, asked = len(rig.world.store.writes), rig.routers.collected
+    await rig.cluster.run_for(30)
+    assert rig.state == "Analysing"
+    assert len(rig.world.store.writes) - before <= 60
+    assert rig.routers.collected - asked <= 31
