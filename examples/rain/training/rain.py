@@ -1,7 +1,8 @@
 """The rain record and the recipe that every figure of the example comes from: loading, splitting, fitting, scoring.
 
 Used by the training and evaluating containers of the demo and by the test that replays the record. Needs numpy and
-scikit-learn only. It must not know of Perennial: files and folders are the callers' business.
+scikit-learn only (threadpoolctl comes with it). It must not know of Perennial: files and folders are the callers'
+business.
 
 A year is 365 rows, for the file has no dates. A version made after year Y is made from the years Y-9 to Y: every
 fourth week of the last two years is kept apart to evaluate (182 rows), the rest (3,468 rows) is to train on.
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import ThreadpoolController
 
 FEATURES = (
     "temperature",
@@ -31,6 +33,9 @@ DAYS = 365
 YEARS_OF_TRAINING = 10
 ROTATED_FROM = 12_000
 """From this row on the publisher rotated the eight feature columns by one to the left."""
+
+_THREADS = ThreadpoolController()
+"""So few rows are fitted fastest by one thread; two on a shared core mostly wait for each other."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -83,12 +88,14 @@ def split(record: Rows, last_year: int) -> tuple[Rows, Rows]:
 def fit(rows: Rows) -> HistGradientBoostingClassifier:
     """The model of this example."""
     model = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=0)
-    return model.fit(rows.x, rows.y)
+    with _THREADS.limit(limits=1):
+        return model.fit(rows.x, rows.y)
 
 
 def predict(model: HistGradientBoostingClassifier, rows: Rows) -> Floats:
     """P(rain) per row, (n,)."""
-    return np.asarray(model.predict_proba(rows.x)[:, 1])
+    with _THREADS.limit(limits=1):
+        return np.asarray(model.predict_proba(rows.x)[:, 1])
 
 
 def out_of_fold(rows: Rows) -> Floats:
