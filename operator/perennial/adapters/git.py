@@ -161,8 +161,11 @@ class _Runner:
         self._url = remote.url
 
     def local(self, arguments: Sequence[str], *, data: bytes = b"", extra: Mapping[str, str] | None = None) -> bytes:
-        """A command that does not need the network; _Failed when it fails."""
-        return self._run(arguments, data, LOCAL_TIMEOUT, extra or {})
+        """A command that does not need the network; _Failed when it fails.
+
+        It gets none: git would fetch a missing object by itself, one by one, and hide a broken directory.
+        """
+        return self._run(arguments, data, LOCAL_TIMEOUT, {**(extra or {}), "GIT_ALLOW_PROTOCOL": ""})
 
     def remote(self, arguments: Sequence[str], *, data: bytes = b"") -> bytes:
         """A command that talks to the remote; its failures are told apart (Unavailable, Stalled, Conflict)."""
@@ -232,6 +235,9 @@ class _Clone:
         try:
             out = self._run.local(["ls-tree", "-r", "-z", "--full-tree", "--end-of-options", tree])
         except _Failed:
+            self._run.local(["ls-tree", "--end-of-options", f"{commit}:"])  # fails too: the directory is broken
+            if path == ".":
+                raise
             raise Stalled(
                 "PathNotFound", f"the path {path} does not exist in commit {commit[:12]}: correct spec.path or push it"
             ) from None

@@ -18,7 +18,7 @@ from perennial.controllers.git_counted import CountedRepository
 from perennial.controllers.git_source import Snapshot, Source
 from perennial.controllers.git_write import WriteBack, WriteMemory, WriteStep
 from perennial.domain.decision import JsonObject
-from perennial.domain.errors import PerennialError, Stalled
+from perennial.domain.errors import PerennialError
 from perennial.domain.sync import inventory
 from perennial.domain.sync.decide import Seen, news, next_check, status_of, suspended_status
 from perennial.domain.sync.documents import SourceError
@@ -53,10 +53,12 @@ class Memory:
     """What one GitSync's passes learnt.
 
     stale: our own push is not in the snapshot yet, so nothing may be derived from it. keeping: inventory entries that
-    left the repository but stay, and `kept` says why. applied: the commit of the last apply.
+    left the repository but stay, and `kept` says why. applied: the commit of the last apply. seen, generation: the spec's
+    generation in the last pass, and in the last answered look at the repository.
     """
 
     uid: str
+    seen: int = -1
     generation: int = -1
     check_at: datetime | None = None
     heal_at: datetime | None = None
@@ -133,12 +135,12 @@ class GitSyncController:
             return Outcome(changed=changed)
         refusal = not_supported(spec)
         if refusal is not None:
-            raise Stalled("NotSupported", refusal)
+            return await self._refuse(key, spec, recorded, refusal, now)
         memory = self._memory(key, spec)
         due = self._due(memory, spec, recorded, now)
+        memory.seen = spec.generation
         moved = await self._look(memory, spec, now) if due else False
         await self._apply(key, memory, spec, now, moved=moved, due=due)
-        memory.generation = spec.generation
         step = await self._write_out(key, memory, spec)
         changed = await self._report(key, memory, spec, now, step, request=spec.request if due else None)
         return Outcome(requeue_after=self._delay(memory, now), changed=changed)
@@ -160,15 +162,21 @@ class GitSyncController:
         return (
             memory.check_at is None
             or now >= memory.check_at
-            or memory.generation != spec.generation
+            or memory.seen != spec.generation
             or (spec.request is not None and spec.request != recorded.get("lastHandledSyncRequest"))
         )
+
+    async def _refuse(self, key: Key, spec: SyncSpec, recorded: JsonObject, refusal: str, now: datetime) -> Outcome:
+        """Say that this version cannot do what the spec asks for; everything stands."""
+        held = set(inventory.read(recorded))
+        seen = Seen(trouble=("NotSupported", refusal), entries=held, objects=len(held))
+        return Outcome(changed=await self._write(key, status_of(recorded, spec, seen, now)))
 
     async def _look(self, memory: Memory, spec: SyncSpec, now: datetime) -> bool:
         """Ask the repository; whether another revision (or another part of it) stands now. Trouble is remembered."""
         fresh = memory.generation != spec.generation
         if fresh:
-            memory.write = WriteMemory()
+            memory.write, memory.heal_at = WriteMemory(), None
         try:
             if memory.remote is None or fresh:
                 if spec.account is None:
@@ -185,7 +193,7 @@ class GitSyncController:
             memory.failures += 1
             moved = False
         else:
-            memory.source, memory.failures = None, 0
+            memory.source, memory.failures, memory.generation = None, 0, spec.generation
             memory.stale = memory.stale and not moved
             metrics.GIT_LAST_CHECK_TIMESTAMP.labels(spec.namespace, spec.name).set(now.timestamp())
         memory.check_at = next_check(spec, memory.failures, self._settings.jitter(), now)
@@ -213,9 +221,10 @@ class GitSyncController:
         if not spec.apply:
             memory.errors, memory.passing, memory.kept, memory.applied = memory.refused, False, None, snapshot.commit
             return
-        heal = memory.heal_at is None or now >= memory.heal_at or memory.generation != spec.generation
+        heal = memory.heal_at is None or now >= memory.heal_at
         drifted = [] if heal else self._drifted(memory, spec)
-        if not (heal or moved or drifted or (due and not memory.whole)):
+        untried = memory.applied != snapshot.commit
+        if not (heal or moved or untried or drifted or (due and not memory.whole)):
             return
         applier = Applier(self._acting(spec), spec.namespace, spec.name, memory.known)
         if heal:

@@ -71,15 +71,16 @@ def sync_of(live: Mapping[str, Any]) -> str | None:
 
 
 def held_by_others(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Held]:
-    """Fields that `wanted` changes and that a manager other than ours holds by server-side apply.
+    """Fields that `wanted` changes and that a manager other than the operator holds by server-side apply.
 
     Managers that wrote with plain updates (kubectl edit, a script) are left out: Git wins over them.
     """
     held: list[Held] = []
     for entry in live.get("metadata", {}).get("managedFields") or ():
-        if entry.get("operation") != "Apply" or entry.get("manager") == MANAGER or entry.get("subresource"):
-            continue
         manager = str(entry.get("manager"))
+        ours = manager.startswith(names.FIELD_MANAGER_PREFIX)
+        if entry.get("operation") != "Apply" or ours or entry.get("subresource"):
+            continue
         held.extend(Held(manager, path) for path in _differing(entry.get("fieldsV1") or {}, live, wanted, ""))
     return held
 

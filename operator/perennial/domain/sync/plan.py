@@ -86,7 +86,9 @@ def plan(changes: Sequence[Change], head: Head, live: Mapping[str, Mapping[str, 
     result = Plan()
     for change in changes:
         outcome: tuple[Outcome, str]
-        if change.kind == "Update":
+        if change.kind != "Revert" and not state.knows(change.version):
+            outcome = "Superseded", f"{change.version} is neither in the repository nor in the cluster any more"
+        elif change.kind == "Update":
             outcome = _update(state, change)
         elif change.kind == "Revert":
             outcome = _revert(state, change)
@@ -141,6 +143,10 @@ class _State:
         self.changed: dict[str, bytes | None] = {}
         self._documents = list(head.documents)
 
+    def knows(self, version: str) -> bool:
+        """Whether there is a document or an object of the version to write its records into."""
+        return version in self.live or find(self._documents, kinds.MODEL_VERSION, version) is not None
+
     def swap(self, change: Change) -> str | None:
         """Set the deployment's version if it still holds `from`; the sentence that says what it holds instead."""
         document = find(self._documents, kinds.MODEL_DEPLOYMENT, change.deployment)
@@ -160,15 +166,12 @@ class _State:
         if document is not None:
             self._put(document.path, edit_records(self._bytes(document.path), document, edit))
             return
-        obj = self.live.get(version)
-        if obj is None:
-            raise CannotEdit(f"ModelVersion {version} is neither in the repository nor in the cluster")
         path = below(self.head.path, f"{VERSIONS}/{version}.yaml")
         if path in self.head.names:
             raise CannotEdit(
                 f"{path} exists and holds something else: rename it, so that {version} can be written there"
             )
-        content = records.document_of(obj)
+        content = records.document_of(self.live[version])
         edit(content["spec"])
         self._put(path, render_document(content))
 

@@ -111,7 +111,7 @@ OWNER = {"apiVersion": "perennial.dev/v1alpha1", "kind": "DriftPolicy", "name": 
         (ObjectId("perennial.dev", "GitSync", "other"), live(), Fate.DELETE),
         (ObjectId("perennial.dev", "ModelVersion", "used"), live(), Fate.KEEP),
         (ObjectId("perennial.dev", "ModelVersion", "old"), live(), Fate.DELETE),
-        (ObjectId("perennial.dev", "ModelDeployment", "a"), live() | {"status": {"stable": {"version": "v"}}}, Fate.KEEP),
+        (ObjectId("perennial.dev", "ModelDeployment", "a"), live() | {"status": {"stable": {"a": 1}}}, Fate.KEEP),
         (ObjectId("perennial.dev", "ModelDeployment", "a"), live(), Fate.DELETE),
     ],
 )  # fmt: skip
@@ -173,7 +173,8 @@ CONTAINER = {"f:spec": {"f:c": {'k:{"name":"x"}': {".": {}, "f:name": {}, "f:ima
         (managed("helm", "Update", CONTAINER), {"spec": {"r": 2}}, []),
         (managed("perennial-git-sync", "Apply", CONTAINER), {"spec": {"r": 2}}, []),
         (managed("helm", "Apply", CONTAINER, "status"), {"spec": {"r": 2}}, []),
-        (managed("helm", "Apply", CONTAINER), {"spec": {"c": [{"name": "x", "image": "2"}]}}, [Held("helm", ".spec.c[name=x].image")]),
+        (managed("helm", "Apply", CONTAINER), {"spec": {"c": [{"name": "x", "image": "2"}]}},
+         [Held("helm", ".spec.c[name=x].image")]),
         (managed("helm", "Apply", CONTAINER), {"spec": {"c": [{"name": "y", "image": "2"}]}}, []),
         (managed("helm", "Apply", {"f:spec": {"f:c": {}}}), {"spec": {"c": []}}, [Held("helm", ".spec.c")]),
     ],
@@ -186,7 +187,8 @@ def test_only_other_appliers_hold_fields(entry: dict[str, Any], wanted: dict[str
 def test_selection_takes_yaml_below_the_path_and_refuses_links_and_submodules() -> None:
     tree = [
         GitFile("app/a.yaml", "1", "100644"), GitFile("app/b.yml", "2", "100755"), GitFile("app/c.txt", "3", "100644"),
-        GitFile("app/link", "4", "120000"), GitFile("app/sub", "5", "160000"), GitFile("app/skip/x.yaml", "6", "100644"),
+        GitFile("app/link", "4", "120000"), GitFile("app/sub", "5", "160000"),
+        GitFile("app/skip/x.yaml", "6", "100644"),
         GitFile("app/versions/v.yaml", "7", "100644"), GitFile("app/versions/archive/o.yaml", "8", "100644"),
     ]  # fmt: skip
     found = select(tree, "app", "skip/\n# comment\n!keep")

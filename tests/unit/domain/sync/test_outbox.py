@@ -132,11 +132,13 @@ def test_a_failed_canary_is_reverted_and_rejected_together() -> None:
     [
         (deployment("a", **promoted("a", rejected=[FAILED])), [], ["Reject"], 0),
         (deployment("b", **promoted("a", rejected=[FAILED])), [{"deployment": "rain", "revision": "rb"}], [], 0),
-        (deployment("b", **promoted("a", rejected=[FAILED])), [{"deployment": "rain", "time": "old"}], ["Revert", "Reject"], 0),
+        (deployment("b", **promoted("a", rejected=[FAILED])), [{"deployment": "rain", "time": "old"}],
+         ["Revert", "Reject"], 0),
         (deployment("b", policy="Manual", **promoted("a", rejected=[FAILED])), [], [], 0),
         (deployment("b", **promoted("b", rejected=[FAILED])), [], [], 0),
         (deployment("b", base=None, **promoted("a", rejected=[FAILED])), [], [], 1),
-        (deployment("b", base={"kind": "ModelDeployment", "spec": {"replicas": 9}}, **promoted("a", rejected=[FAILED])), [], [], 1),
+        (deployment("b", base={"kind": "ModelDeployment", "spec": {"replicas": 9}},
+                    **promoted("a", rejected=[FAILED])), [], [], 1),
         (deployment("c", base=None, **promoted("a", rejected=[FAILED])), [], [], 0),
     ],
 )  # fmt: skip
