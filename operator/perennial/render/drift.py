@@ -18,7 +18,15 @@ from perennial.render.training_containers import CLAIMS, StepImage
 COMPONENT_PROBE = "probe"
 PROBE_SECONDS = 3600
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
-_POD_FIELDS = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets", "priorityClassName")
+_POD_FIELDS = (
+    "nodeSelector",
+    "tolerations",
+    "affinity",
+    "imagePullSecrets",
+    "priorityClassName",
+    "serviceAccountName",
+)
+_NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 
 
 def book_name(policy: str) -> str:
@@ -73,7 +81,10 @@ def probe_job(policy: Mapping[str, Any], template: Mapping[str, Any], number: in
     name = probe_name(policy["metadata"]["name"], number)
     extras = spec.get("template") or {}
     metadata = _metadata(policy, name)
-    labels = {**metadata["labels"], "sidecar.istio.io/inject": "false"}
+    about = {
+        "labels": {**(extras.get("labels") or {}), **_NO_SIDECAR, **metadata["labels"]},
+        "annotations": {**(extras.get("annotations") or {}), **_NO_SIDECAR},
+    }
     claims = _claims(spec)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -97,7 +108,7 @@ def probe_job(policy: Mapping[str, Any], template: Mapping[str, Any], number: in
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": PROBE_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": about, "spec": pod},
         },
     }
 
