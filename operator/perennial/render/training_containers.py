@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from perennial.domain.training.failure import CHAMPION_EVALUATION
 from perennial.domain.training.run import canonical_json, job_name, version_name
 from perennial.domain.training.state import Stage
 from perennial.domain.training.usage import is_accelerator
@@ -69,6 +70,12 @@ class Attempt:
     def version(self) -> str:
         """The ModelVersion that the run makes."""
         return version_name(str(self.spec["model"]), self.run_id)
+
+    @property
+    def champion_problem(self) -> str:
+        """Why the champion cannot be evaluated, when that killed the attempt before; "" when it can be tried."""
+        failure = self.run.get("failure") or {}
+        return str(failure.get("message") or "") if failure.get("container") == CHAMPION_EVALUATION else ""
 
     @property
     def nodes(self) -> int:
@@ -170,7 +177,7 @@ class _Builder:
         items = [_dataset_item(dataset, pinned.get(dataset["name"])) for dataset in spec["datasets"]]
         if attempt.base:
             items.append({"kind": "base", "name": "base", "path": f"{ROOT}/base", **attempt.base})
-        if attempt.champion:
+        if attempt.champion and not attempt.champion_problem:
             items.append(
                 {
                     "kind": "champion",
@@ -222,7 +229,9 @@ class _Builder:
         }
         if spec.get("evaluate"):
             given["evaluated"] = f"{ROOT}/evaluation/candidate/metrics.json"
-        if attempt.champion:
+        if attempt.champion and attempt.champion_problem:
+            given["champion"] = {"problem": attempt.champion_problem[:500]}
+        elif attempt.champion:
             folder = f"{ROOT}/evaluation/champion"
             given["champion"] = {"metrics": f"{folder}/metrics.json", "failed": f"{ROOT}/champion.failed"}
             if _command(spec):
@@ -457,7 +466,7 @@ def plan_of(attempt: Attempt, stage: Stage, step: StepImage) -> Plan:
     evaluations = []
     if spec.get("evaluate"):
         evaluations.append(build.evaluate(champion=False))
-        if attempt.champion:
+        if attempt.champion and not attempt.champion_problem:
             evaluations.append(build.evaluate(champion=True))
     validations = [build.validate()] if spec.get("validate") else []
     if stage == "fetch":

@@ -1,8 +1,8 @@
 """Step publish: hash the model, upload it, and write the record from which the operator makes the version.
 
 Input (JSON): version, model, attempt, format, output (URI), source (folder), evaluated (path of the candidate's
-metrics, optional), champion {metrics, exitCode, failed} (paths, optional), resolution (path written by fetch), remove
-(folders of a shared claim that are no longer needed afterwards, optional), claims.
+metrics, optional), champion {metrics, exitCode, failed} (paths) or {problem} (words), optional, resolution (path
+written by fetch), remove (folders of a shared claim that are no longer needed afterwards, optional), claims.
 Control files in the source folder (metrics, reference rows, progress) are no part of the model: the reference rows are
 training data and must not travel to where models are served.
 """
@@ -110,11 +110,11 @@ def _evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
     champion = given.get("champion")
     if not champion:
         return found
-    problem = _text(champion.get("failed"))
+    problem = str(champion.get("problem") or "") or _text(champion.get("failed"))
     code = _text(champion.get("exitCode"))
     if problem:
         found["championNote"] = problem[:500]
-    elif code != "0":
+    elif champion.get("exitCode") and code != "0":
         found["championNote"] = f"evaluate ended with exit code {code or 'unknown'} for the champion"
     else:
         try:

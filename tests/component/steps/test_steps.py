@@ -430,6 +430,12 @@ def test_a_champion_that_cannot_be_evaluated_is_noted(
     assert words in record.champion_note
 
 
+def test_a_champion_known_to_be_impossible_is_noted_in_its_words(local: Store, step: Any, tmp_path: Path) -> None:
+    given = publish_input(local, output_folder(tmp_path), tmp_path, champion={"problem": "it ran out of memory"})
+    record = the_record(step("publish", given, local.environ), local)
+    assert (record.champion, record.champion_note) == (None, "it ran out of memory")
+
+
 def test_only_rank_zero_publishes(local: Store, step: Any, tmp_path: Path) -> None:
     environ = {**local.environ, "JOB_COMPLETION_INDEX": "1"}
     result = step("publish", publish_input(local, output_folder(tmp_path), tmp_path), environ)

@@ -679,6 +679,31 @@ async def test_the_champion_is_fixed_before_the_job_and_compared() -> None:
     assert condition(world, "Ready")["reason"] == "GateFailed"
 
 
+async def test_a_champion_that_kills_its_evaluation_fails_only_its_checks() -> None:
+    world = build()
+    await world.person(old_version())
+    await world.person(deployment())
+    manifest = {**with_champion()}
+    manifest["spec"]["retry"] = {"maxAttempts": 1, "backoffSeconds": 0}
+    await world.person(manifest)
+    await world.settle()
+    job, kubelet = first_job(manifest), Kubelet(world)
+    await kubelet.create_pod(job)
+    for container in ("fetch", "train", "evaluate"):
+        kubelet.end(job, container)
+    kubelet.end(job, "evaluate-champion", 137, reason="OOMKilled")
+    kubelet.fail(job)
+    await world.run_for(2)
+    second = world.obj(JOB, first_job(manifest, 2))["spec"]["template"]["spec"]
+    assert [c["name"] for c in second["initContainers"]] == ["fetch", "train", "evaluate"]
+    given = json.loads(second["containers"][0]["env"][0]["value"])
+    assert "evaluate-champion was killed" in given["champion"]["problem"]
+    await play_training(world, first_job(manifest, 2), record(championNote=given["champion"]["problem"]))
+    check = world.obj(MODEL_VERSION, f"rain-r{run_id(manifest)}")["spec"]["gate"]["checks"][0]
+    assert check["outcome"] == "Failed"
+    assert "ran out of memory" in check["note"]
+
+
 async def test_without_any_deployment_champion_checks_are_skipped() -> None:
     world = build()
     manifest = with_champion()

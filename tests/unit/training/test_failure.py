@@ -34,7 +34,7 @@ def pod(
         ("validate", 65, "DataInvalid", "No"),
         ("validate", 2, "ValidateFailed", "Counted"),
         ("evaluate", 1, "EvaluateFailed", "Counted"),
-        ("evaluate-champion", 137, "OutOfMemory", "Counted"),
+        ("evaluate-champion", 137, "EvaluateChampionFailed", "Free"),
         ("fetch", 65, "DataInvalid", "No"),
         ("fetch", 75, "FetchFailed", "Counted"),
         ("publish", 65, "PublishFailed", "No"),

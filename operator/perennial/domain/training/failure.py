@@ -23,7 +23,8 @@ RANKS_MISSING = "Not all ranks met"
 """How the sentence of a fetch that waited in vain for the other ranks begins: that is a free retry."""
 
 OUR_CONTAINERS = ("fetch", "publish", "report")
-USER_CONTAINERS = ("validate", "train", "evaluate", "evaluate-champion")
+CHAMPION_EVALUATION = "evaluate-champion"
+USER_CONTAINERS = ("validate", "train", "evaluate", CHAMPION_EVALUATION)
 
 Retry = Literal["No", "Counted", "Free"]
 
@@ -135,6 +136,10 @@ def classify(
     if found is None:
         return _without_pod(job, spec)
     message = bounded(_sentence(found, spec, log_tail))
+    if found.container == CHAMPION_EVALUATION:
+        # Its exit code is caught inside the container; only a kill of the whole container (out of memory) gets here.
+        # The next attempt leaves it out, and the champion checks fail with these words.
+        return Failure("EvaluateChampionFailed", message, "Free", found)
     if found.container == "fetch" and found.message.startswith(RANKS_MISSING):
         return Failure("RanksMissing", message, "Free", found)
     if found.exit_code in PERMANENT:
