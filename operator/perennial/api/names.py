@@ -49,6 +49,7 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 
 HEADER_OBSERVE = "x-perennial-observe"
+HEADER_REVISION = "x-perennial-revision"
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 RESERVED_NAMES = "^perennial-|-rev-|-run-|-rev$|-run$"

@@ -69,7 +69,7 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
         lines[0] += f", {analysis.get('failures', 0)} of {analysis.get('requests', 0)} requests failed"
         interval = analysis.get("interval")
         if interval:
-            lines.append(f"           failure rate between {interval[0]} and {interval[1]} (95 %)")
+            lines.append(f"           failure rate between {interval['low']} and {interval['high']} (95 %)")
         lines.append(
             f"           evidence to abort {analysis.get('abortEvidence', '-')}, "
             f"to promote {analysis.get('promoteEvidence', '-')}"

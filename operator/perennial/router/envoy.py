@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from perennial.api.names import HEADER_REVISION
 from perennial.router.model import Deployment, Snapshot, effective_weights
 
 JsonObject = dict[str, Any]
@@ -156,8 +157,7 @@ def _action(deployment: Deployment, ready: Collection[str]) -> JsonObject:
         "route": {
             "weighted_clusters": {
                 "clusters": [
-                    {"name": deployment.cluster(revision), "weight": weight}
-                    for revision, weight in sorted(weights.items())
+                    _arm(deployment.cluster(revision), revision, weight) for revision, weight in sorted(weights.items())
                 ]
             },
             # `timeout` would cut streams off: the limit to the response headers is the per-try timeout below.
@@ -171,6 +171,13 @@ def _action(deployment: Deployment, ready: Collection[str]) -> JsonObject:
             }
         },
     }
+
+
+def _arm(cluster: str, revision: str, weight: int) -> JsonObject:
+    """One revision's share; every answer names the revision, so that a client can tell who answered it."""
+    named = {"key": HEADER_REVISION, "value": revision}
+    header = {"header": named, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {"name": cluster, "weight": weight, "response_headers_to_add": [header]}
 
 
 def _retries(deployment: Deployment) -> JsonObject:

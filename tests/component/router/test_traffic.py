@@ -262,3 +262,16 @@ async def test_the_time_limit_is_for_the_first_byte_and_broken_answers_are_reset
 
     seen = await eventually(logged, "all three are in the access log")
     assert seen["codes"] == {"200": 2, "504": 1} and seen["resets"] == 1
+
+
+async def test_every_answer_names_the_revision_that_gave_it(running: Router) -> None:
+    await running.ready("rain", STABLE, await running.serve("stable"))
+    await running.ready("rain", CANARY, await running.serve("canary", answering("canary", 500)))
+    await running.split("rain", 1, {STABLE: 50, CANARY: 50})
+    await running.confirmed("rain", 1)
+    named: set[tuple[int, str | None]] = set()
+    async with aiohttp.ClientSession() as session:
+        for _ in range(60):
+            async with session.post(f"{running.url}/v2/models/rain/infer", json={"inputs": []}) as answer:
+                named.add((answer.status, answer.headers.get("x-perennial-revision")))
+    assert named == {(200, STABLE), (500, CANARY)}
