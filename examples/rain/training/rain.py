@@ -85,9 +85,9 @@ def split(record: Rows, last_year: int) -> tuple[Rows, Rows]:
     return decade.take(~apart), decade.take(apart)
 
 
-def fit(rows: Rows) -> HistGradientBoostingClassifier:
-    """The model of this example."""
-    model = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=0)
+def fit(rows: Rows, *, learning_rate: float = 0.05, max_leaf_nodes: int = 15) -> HistGradientBoostingClassifier:
+    """The model of this example; the figures come from the default hyperparameters."""
+    model = HistGradientBoostingClassifier(learning_rate=learning_rate, max_leaf_nodes=max_leaf_nodes, random_state=0)
     with _THREADS.limit(limits=1):
         return model.fit(rows.x, rows.y)
 
@@ -98,7 +98,7 @@ def predict(model: HistGradientBoostingClassifier, rows: Rows) -> Floats:
         return np.asarray(model.predict_proba(rows.x)[:, 1])
 
 
-def out_of_fold(rows: Rows) -> Floats:
+def out_of_fold(rows: Rows, **hyperparameters: float) -> Floats:
     """P(rain) per row from models that saw nothing of the row's year, (n,): what a served model's answers look like.
 
     Answers on the rows that a model was fitted on are more certain than any it will give later; as a reference they
@@ -107,14 +107,18 @@ def out_of_fold(rows: Rows) -> Floats:
     answers = np.empty(len(rows.y))
     for number in np.unique(rows.year):
         held_out = rows.year == number
-        answers[held_out] = predict(fit(rows.take(~held_out)), rows.take(held_out))
+        answers[held_out] = predict(fit(rows.take(~held_out), **hyperparameters), rows.take(held_out))
     return answers
 
 
-def reference(rows: Rows) -> dict[str, list[float]]:
+def reference(rows: Rows, **hyperparameters: float) -> dict[str, list[float]]:
     """The columns of reference.csv for training rows: features, `prediction` out of fold, and `block` (the year)."""
     columns = {name: rows.x[:, place].tolist() for place, name in enumerate(FEATURES)}
-    return {**columns, "prediction": out_of_fold(rows).tolist(), "block": rows.year.astype(float).tolist()}
+    return {
+        **columns,
+        "prediction": out_of_fold(rows, **hyperparameters).tolist(),
+        "block": rows.year.astype(float).tolist(),
+    }
 
 
 def scores(model: HistGradientBoostingClassifier, rows: Rows) -> dict[str, float]:

@@ -5,6 +5,7 @@ request. What must come out: visibility drifts massively from year 14 on and sta
 year 22, when a retrained model really is better, and in year 47, when it is not and the gate stops it.
 """
 
+import csv
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 
 from perennial.domain.drift.baseline import Baseline, build_baseline
 from perennial.domain.drift.world import Champion
+from perennial.steps.reference import build
 from tests.fakes.drift import Sim, digest, tallies
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "rain"
@@ -173,6 +175,18 @@ def test_evaluate_weeks_are_kept_apart(recipe: ModuleType) -> None:
     assert (len(train.y), len(evaluate.y)) == (3_468, 182)
     assert not set(train.index) & set(evaluate.index)
     assert set(evaluate.year) == {21, 22}
+
+
+def test_the_baseline_of_a_published_reference_is_the_one_of_the_figures(recipe: ModuleType, tmp_path: Path) -> None:
+    train, _ = recipe.split(recipe.load(EXAMPLE / "data" / "rain.csv.gz"), 9)
+    table = recipe.reference(train, learning_rate=0.05, max_leaf_nodes=15)
+    with (tmp_path / "reference.csv").open("w", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+    features = {name: table[name] for name in recipe.FEATURES}
+    expected = build_baseline(features, prediction=table["prediction"], blocks=table["block"])
+    assert build(tmp_path) == expected.to_json()
 
 
 def test_retrains_twice_and_promotes_only_what_wins(story: Story) -> None:
