@@ -1,10 +1,12 @@
 """What the API server's answers become, and what is sent, on a server that only records."""
 
+import datetime
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -165,3 +167,35 @@ async def test_a_broken_kubeconfig_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Stalled, match="no usable Kubernetes configuration"):
         async with open_access(str(tmp_path / "bad")):
             pass
+
+
+async def test_in_a_pod_the_accounts_token_is_used_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = "kubernetes.aio.config.incluster_config"
+    token = tmp_path / "token"
+    token.write_text("one")
+    monkeypatch.setattr(f"{loader}.SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(f"{loader}.SERVICE_CERT_FILENAME", certifi.where())
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    async with open_access() as access:
+        assert access.server == "https://10.0.0.1:443"
+        assert (await access.authorization() or "").lower() == "bearer one"
+        token.write_text("two")
+        monkeypatch.setattr(f"{loader}.datetime", Later())
+        assert (await access.authorization() or "").lower() == "bearer two"
+
+
+class InAnHour(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> "InAnHour":
+        return super().now(tz) + datetime.timedelta(hours=1)
+
+
+class Later:
+    """The datetime module an hour from now."""
+
+    timedelta = datetime.timedelta
+    datetime = InAnHour
