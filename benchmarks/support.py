@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "bench"
 WRITES = ("create", "apply", "apply-status", "patch", "delete")
 """Verbs of perennial_api_requests_total that change something."""
+OPERATOR_PODS = "app.kubernetes.io/component=operator"
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([0-9.eE+-]+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -159,6 +160,92 @@ class OperatorProcess:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
             text: str = answer.read().decode()
             return text
+
+
+class InstalledOperator:
+    """The operator as a pod of the cluster, watching the namespace that it lives in."""
+
+    def __init__(self, cluster: Running, namespace: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._pod = ""
+
+    def metrics(self) -> Metrics:
+        """What it counted until now, through the API server."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{self._found()}:8080/proxy/metrics"
+        return Metrics(self._cluster.kubectl("get", "--raw", path))
+
+    def cpu_seconds(self) -> float:
+        """CPU time that its process used until now, user and system."""
+        fields = self._read("/proc/1/stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mib(self) -> float:
+        """Resident memory of its process."""
+        match = re.search(r"^VmRSS:\s+(\d+) kB", self._read("/proc/1/status"), re.MULTILINE)
+        return int(match[1]) / 1024 if match else 0.0
+
+    def restarts(self) -> int:
+        """How often its container was started again."""
+        path = "jsonpath={.items[0].status.containerStatuses[0].restartCount}"
+        return int(self._cluster.kubectl("-n", self._namespace, "get", "pods", "-l", OPERATOR_PODS, "-o", path))
+
+    def log(self) -> str:
+        """Its log."""
+        return self._cluster.kubectl("-n", self._namespace, "logs", "deployment/perennial-operator")
+
+    def _found(self) -> str:
+        if not self._pod:
+            path = "jsonpath={.items[0].metadata.name}"
+            self._pod = self._cluster.kubectl("-n", self._namespace, "get", "pods", "-l", OPERATOR_PODS, "-o", path)
+        return self._pod
+
+    def _read(self, path: str) -> str:
+        command = ("exec", self._found(), "--", "python3", "-c", f"print(open({path!r}).read())")
+        return self._cluster.kubectl("-n", self._namespace, *command)
+
+
+@contextmanager
+def installed(
+    cluster: Running, watched: str, image: str, settings: Mapping[str, Any] | None = None
+) -> Iterator[InstalledOperator]:
+    """The operator installed from manifests/namespaced; its log is left in build/bench/operator.log."""
+    folder = RESULTS / "install"
+    folder.mkdir(parents=True, exist_ok=True)
+    name, _, tag = image.rpartition(":")
+    config = yaml.safe_dump({"image": image, **(settings or {})})
+    container = {"name": "operator", "env": [{"name": "PERENNIAL_IMAGE", "value": image}]}
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": watched,
+        "resources": ["../../../manifests/namespaced"],
+        "images": [{"name": "perennial", "newName": name, "newTag": tag}],
+        "patches": [
+            _patch("v1", "ConfigMap", "perennial-config", {"data": {"config.yaml": config}}),
+            _patch(
+                "apps/v1",
+                "Deployment",
+                "perennial-operator",
+                {"spec": {"template": {"spec": {"containers": [container]}}}},
+            ),
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    cluster.kubectl("apply", "--server-side", "-k", folder)
+    found = InstalledOperator(cluster, watched)
+    try:
+        cluster.kubectl(
+            "-n", watched, "rollout", "status", "deployment/perennial-operator", "--timeout=180s", timeout=200
+        )
+        yield found
+    finally:
+        (RESULTS / "operator.log").write_text(found.log())
+
+
+def _patch(api_version: str, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, str]:
+    whole = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **body}
+    return {"patch": yaml.safe_dump(whole)}
 
 
 @contextmanager
