@@ -5,6 +5,7 @@ asked at all.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +31,7 @@ from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
 METRICS_SECONDS = 10.0
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class DeploymentObserver:
             choice=choose_directly(spec, recorded, named, meta["name"]),
             revisions=revisions,
             routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
-            commit=annotations.get(names.ANNOTATION_SYNC_COMMIT),
+            commit=_commit(annotations.get(names.ANNOTATION_SYNC_COMMIT)),
             command=read_command(annotations.get(names.ANNOTATION_COMMAND)),
             metrics=await self._metric_findings(f"{meta['namespace']}/{meta['name']}", spec, recorded, now),
             version_rejections={
@@ -254,3 +256,8 @@ class DeploymentObserver:
             "updatePolicy is Git, but no GitSync of this namespace keeps this ModelDeployment: commit it below a "
             "GitSync's path, or use updatePolicy Manual or Direct.",
         )
+
+
+def _commit(text: str | None) -> str | None:
+    """The commit that GitSync noted; a person may have put anything there, which status could not hold."""
+    return text if text is not None and _COMMIT.fullmatch(text) else None

@@ -565,3 +565,36 @@ async def test_a_canary_costs_few_writes_a_second() -> None:
     assert rig.state == "Analysing"
     assert len(rig.world.store.writes) - before <= 60
     assert rig.routers.collected - asked <= 31
+
+
+async def test_other_replicas_scale_stable_without_a_rollout() -> None:
+    rig = await Rig().serve_first()
+    revision = rig.status["stable"]["revision"]
+    await rig.name(V1, replicas=3)
+    assert rig.replicas() == {V1: 3}
+    assert (rig.state, rig.status["stable"]["revision"], rig.status["replicas"]) == ("Rest", revision, 3)
+
+
+async def test_what_people_write_freely_never_makes_the_status_invalid() -> None:
+    rig = Rig()
+    odd = {"deployment": "rain", "reason": "it was bad!", "message": "Do not use."}
+    await rig.world.person(version(V1))
+    await rig.world.person(version(V2, rejections=[odd]))
+    await rig.name(V1, annotations={"perennial.dev/commit": "not a commit"})
+    await rig.cluster.run_until(lambda: rig.stable() == V1, seconds=30)
+    assert "commit" not in rig.status["history"][0]
+    await rig.name(V2)
+    assert rig.condition("Stalled") == ("True", "CanaryFailed")
+    assert "Do not use." in rig.words()
+
+
+async def test_a_deployment_whose_children_were_deleted_by_hand_gets_them_back() -> None:
+    rig = await Rig().serve_first()
+    revision = rig.status["stable"]["revision"]
+    for kind in (kinds.DEPLOYMENT, kinds.SERVICE):
+        await rig.world.store.delete(kind, "default", f"rain-rev-{revision}", uid=None)
+    await rig.world.store.delete(kinds.SERVICE, "default", "rain", uid=None)
+    await rig.cluster.settle()
+    assert rig.world.obj(kinds.DEPLOYMENT, f"rain-rev-{revision}")
+    assert rig.world.obj(kinds.SERVICE, "rain")
+    assert rig.condition("Ready") == ("True", "Serving")

@@ -19,6 +19,7 @@ from perennial.domain.rollout.plan import (
     DeleteRouter,
     MarkDrain,
     ScaleRevision,
+    SetAutoscaler,
 )
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.spec import read_spec
@@ -132,7 +133,8 @@ class Play:
             return True
         for action in decision.actions:
             self._apply(action)
-        return bool(self.status != before or decision.actions)
+        lasting = [action for action in decision.actions if not isinstance(action, SetAutoscaler)]  # compared when done
+        return bool(self.status != before or lasting)
 
     def settle(self, limit: int = 60) -> None:
         for _ in range(limit):

@@ -604,3 +604,37 @@ def _check(play: Play) -> None:
     types = {c["type"] for c in play.status["conditions"]}
     assert {"Ready", "Available"} <= types
     assert all(c["message"] for c in play.status["conditions"])
+
+
+def test_more_replicas_in_the_middle_are_there_before_the_promotion() -> None:
+    play = started()
+    play.spec["replicas"] = 4
+    play.run(100)
+    assert play.revisions[B].replicas == 4
+    seen = [a.replicas for a in play.actions if isinstance(a, ScaleRevision) and a.revision == B]
+    assert seen[-1] == 4
+    first_full = play.weights.index(100)
+    assert max(play.weights[:first_full]) == 50
+
+
+def test_an_inconclusive_step_still_waits_for_its_approval() -> None:
+    steps = [{"weight": 5, "approval": True}]
+    play = Play(
+        per_second=0, spec=spec_of(steps=steps, analysis={"maxSeconds": 10, "onInconclusive": "Promote"})
+    ).begin()
+    play.settle()
+    play.run(60, until="Approval")
+    play.tick(30)
+    assert play.state == "Approval"
+
+
+def test_old_revisions_are_pruned_with_an_autoscaler_too() -> None:
+    spec = spec_of(revisionHistoryLimit=1, scaleDownDelaySeconds=30, analysis={"minRequests": 1})
+    spec["scaling"] = {"minReplicas": 1, "maxReplicas": 3}
+    play = Play(spec=spec)
+    for name in (A, B, C):
+        play.target = target(name)
+        play.settle()
+        play.run(100)
+        play.tick(40)
+    assert sorted(play.revisions) == [B, C]

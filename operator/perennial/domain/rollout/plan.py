@@ -75,10 +75,9 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
     actions += _creations(world)
     actions += _replicas(world)
     actions += _drains(world, now)
-    actions += _autoscaler(world)
     if not actions:
         actions += _pruning(world)
-    return tuple(actions)
+    return (*actions, *_autoscaler(world))
 
 
 def next_drain(world: World, now: datetime) -> float | None:

@@ -270,6 +270,8 @@ def _analysing(moment: Moment) -> Change:
         return moment.wait(finding.message)
     words = f"No verdict after {world.spec.analysis.max_seconds} s at {moment.live}%: {finding.message}"
     if world.spec.analysis.on_inconclusive == "Promote":
+        if _needs_approval(moment):
+            return _ask_approval(moment, words)
         note = EventNote(reasons.INCONCLUSIVE, words + " onInconclusive is Promote, so it goes on.", "Warning")
         return moment.next_step(Event.STEP_DONE, next_weight(world, moment.live), words, note)
     note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
@@ -277,17 +279,22 @@ def _analysing(moment: Moment) -> Change:
 
 
 def _step_done(moment: Moment, finding: Finding) -> Change:
-    world, rollout = moment.world, moment.rollout
-    step = next((s for s in world.spec.steps if s.weight == moment.live), Step(moment.live))
-    if step.approval and rollout.approved_weight != moment.live:
-        words = (
-            f"{finding.message} The step waits for a person: `kubectl perennial promote {world.name}` lets it go on."
-        )
-        return moment.go(Event.APPROVAL_NEEDED, words, EventNote(reasons.APPROVAL_NEEDED, words))
-    weight = next_weight(world, moment.live)
+    if _needs_approval(moment):
+        return _ask_approval(moment, finding.message)
+    weight = next_weight(moment.world, moment.live)
     words = f"{finding.message} Next is {weight}%."
     event = Event.PROMOTE_SHOWN if finding.verdict is Verdict.PROMOTE else Event.STEP_DONE
     return moment.next_step(event, weight, words, EventNote(reasons.STEP_STARTED, words))
+
+
+def _needs_approval(moment: Moment) -> bool:
+    step = next((s for s in moment.world.spec.steps if s.weight == moment.live), Step(moment.live))
+    return step.approval and moment.rollout.approved_weight != moment.live
+
+
+def _ask_approval(moment: Moment, said: str) -> Change:
+    words = f"{said} The step waits for a person: `kubectl perennial promote {moment.world.name}` lets it go on."
+    return moment.go(Event.APPROVAL_NEEDED, words, EventNote(reasons.APPROVAL_NEEDED, words))
 
 
 def _approval(moment: Moment) -> Change:

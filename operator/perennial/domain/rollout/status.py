@@ -88,6 +88,8 @@ def _verdict(finding: Finding) -> str:
 
 def decimal_of_log(log: float) -> str:
     """An e-value as a decimal with three digits, from its natural logarithm; too large or small for a float is fine."""
+    if not math.isfinite(log):
+        return "0" if log < 0 else "1e999"
     exponent, rest = divmod(log / math.log(10), 1)
     if -4 <= exponent < 6:
         return f"{math.exp(log):.3g}" if exponent < 3 else f"{math.exp(log):.0f}"

@@ -3,6 +3,7 @@
 Must not decide whether to roll it out; it says what is named, whether it exists, and who has rejected it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from perennial.domain.rollout.spec import DeploymentSpec
 from perennial.domain.rollout.world import Artifact, Recorded, Rejection, RevisionSeen, Target, Untargeted
 
 ModelVersion = Mapping[str, Any]
+_CAMEL_CASE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def rejection_of(version: ModelVersion, deployment: str) -> Rejection | None:
     """The rejection that a ModelVersion records for one deployment."""
     for entry in version["spec"].get("rejections") or ():
         if entry["deployment"] == deployment:
-            reason = entry.get("reason") or reasons.CANARY_FAILED
+            said = str(entry.get("reason") or "")
+            reason = said if _CAMEL_CASE.fullmatch(said) else reasons.CANARY_FAILED  # people may write what they like
             message = entry.get("message") or "its ModelVersion records a rejection for this deployment."
             name = version["metadata"]["name"]
             return Rejection(entry.get("revision") or "", name, reason, message, entry.get("time") or "", recorded=True)

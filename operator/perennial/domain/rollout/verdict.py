@@ -151,7 +151,7 @@ def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
             Counts(
                 name="slow",
                 limit=analysis.latency.allowed_share,
-                bad=sum(t.canary.slow for t in tallies),
+                bad=sum(min(t.canary.slow, t.canary.logged) for t in tallies),
                 total=sum(t.canary.logged for t in tallies),
                 stable_bad=sum(t.stable.slow for t in tallies),
                 concurrent=bool(slow),

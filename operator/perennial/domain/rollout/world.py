@@ -236,12 +236,12 @@ class World:
         return max(self.spec.scaling.min_replicas, seen.replicas if seen else 0)
 
     def replicas_for(self, weight: int) -> int:
-        """Canary pods that a weight needs: ceil(weight x stable's count at the start / 100), at least one.
+        """Canary pods for a weight: ceil(weight x stable's count, at the start or now if more, / 100), at least one.
 
         A canary that takes stable's place leaves stable one pod, unless there is only one.
         """
         rollout = self.recorded.rollout
-        base = self.base_replicas if rollout is None else max(rollout.stable_replicas, 1)
+        base = self.base_replicas if rollout is None else max(rollout.stable_replicas, self.base_replicas)
         wanted = max(1, -(-weight * base // 100))
         if rollout is not None and rollout.replacing and base > 1:
             return min(wanted, base - 1)
