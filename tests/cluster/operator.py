@@ -1,6 +1,7 @@
 """The installed operator for cluster tests, and what is read to compare one run of the loop with another."""
 
 import asyncio
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -87,14 +88,17 @@ class Recorder:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            try:
-                world = await snapshot(self.stage)
-            except PerennialError:
-                world = {}
-            for kind, objects in world.items():
-                for obj in objects:
-                    self.seen.setdefault((kind, obj["metadata"]["name"]), set()).add(obj["metadata"]["uid"])
+            with contextlib.suppress(
+                PerennialError
+            ):  # seen at the next look
+                await self.look()
             await asyncio.sleep(0.5)
+
+    async def look(self) -> None:
+        """Remember what there is now."""
+        for kind, objects in (await snapshot(self.stage)).items():
+            for obj in objects:
+                self.seen.setdefault((kind, obj["metadata"]["name"]), set()).add(obj["metadata"]["uid"])
 
     def counts(self) -> Counter[str]:
         """How many objects of each kind and role ever were; ids masked."""
@@ -119,18 +123,28 @@ class ShortLoop:
     """A small team's loop in one namespace: train, serve, drift, retrain, promote, a bad commit, its revert."""
 
     stage: Stage
-    keep: str | None = None
+    outside: Stage
+    """Where the Git server and the artifact store run: a namespace that outlives the team's."""
 
     async def begin(self) -> None:
         """Servers, data, repository; the GitSync is applied."""
         stage = self.stage
-        await stage.serve_git_and_store(self.keep)
+        await self.outside.serve_git_and_store()
+        self.connect()
         await self.people("data-first", "data", "0", "first")
         text = (LOOP / "repository.yaml").read_text()
         manifests = Template(text).substitute(TRIVIAL=stage.tags["trivial"], WINDOW=WINDOW)
-        sync = Template((LOOP / "gitsync.yaml").read_text()).substitute(NAMESPACE=stage.namespace)
+        sync = self.sync()
         await stage.person("first-commit", "Train, serve, watch", {"loop.yaml": manifests, "gitsync.yaml": sync})
         stage.apply(yaml.safe_load(sync))
+
+    def connect(self) -> None:
+        """The servers' names and the credentials, in the team's namespace."""
+        self.stage.apply(*servers.secrets(), *servers.elsewhere(self.outside.namespace))
+
+    def sync(self) -> str:
+        """The GitSync's manifest."""
+        return Template((LOOP / "gitsync.yaml").read_text()).substitute(NAMESPACE=self.stage.namespace)
 
     async def first_version(self) -> str:
         """Version 1 serves."""

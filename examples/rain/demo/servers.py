@@ -1,7 +1,4 @@
-"""The Git server and the S3 server of the demo, as manifests: real servers in the cluster, each with one directory.
-
-The directories are emptyDirs, or paths of the node (`keep`) when the data must outlive the cluster.
-"""
+"""The Git server and the S3 server of the demo, as manifests: real servers in the cluster, each with one directory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,8 +23,8 @@ def secrets() -> list[dict[str, Any]]:
     ]
 
 
-def servers(tags: Mapping[str, str], keep: str | None = None) -> list[dict[str, Any]]:
-    """Deployments and Services of both servers; `keep` is a directory of the node for their data."""
+def servers(tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Deployments and Services of both servers."""
     git = _server(
         "git",
         tags["git"],
@@ -46,7 +43,6 @@ def servers(tags: Mapping[str, str], keep: str | None = None) -> list[dict[str, 
             "/secret/password",
         ],
         secret="rain-git",
-        keep=keep,
     )
     s3 = _server(
         "s3",
@@ -55,9 +51,21 @@ def servers(tags: Mapping[str, str], keep: str | None = None) -> list[dict[str, 
         7070,
         env={"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
         folders=("meta", "objects"),
-        keep=keep,
     )
     return [*git, *s3]
+
+
+def elsewhere(namespace: str) -> list[dict[str, Any]]:
+    """The same Service names for servers that run in another namespace."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"type": "ExternalName", "externalName": f"{name}.{namespace}.svc.cluster.local"},
+        }
+        for name in ("git", "s3")
+    ]
 
 
 def _secret(name: str, values: Mapping[str, str]) -> dict[str, Any]:
@@ -65,16 +73,13 @@ def _secret(name: str, values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _server(
-    name: str, image: str, target: int, port: int, *, keep: str | None, args: list[str] | None = None,
+    name: str, image: str, target: int, port: int, *, args: list[str] | None = None,
     env: Mapping[str, str] | None = None, folders: tuple[str, ...] = (), secret: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     labels = {"app": name}
     safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     mounts = [{"name": "data", "mountPath": "/data"}]
-    volume: dict[str, Any] = {"emptyDir": {}}
-    if keep:
-        volume = {"hostPath": {"path": f"{keep}/{name}", "type": "Directory"}}
-    volumes = [{"name": "data", **volume}]
+    volumes: list[dict[str, Any]] = [{"name": "data", "emptyDir": {}}]
     if secret:
         mounts.append({"name": "secret", "mountPath": "/secret"})
         volumes.append({"name": "secret", "secret": {"secretName": secret}})

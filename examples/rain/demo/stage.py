@@ -152,9 +152,9 @@ class Stage:
         found = await self.store.get(kinds.DEPLOYMENT, self.namespace, name)
         return bool((found or {}).get("status", {}).get("availableReplicas")) or None
 
-    async def serve_git_and_store(self, keep: str | None = None) -> None:
-        """The Git server and the S3 server, up; their data in directories of the node below `keep` when given."""
-        self.apply(*servers.secrets(), *servers.servers(self.tags, keep))
+    async def serve_git_and_store(self) -> None:
+        """The Git server and the S3 server, up, and the credentials for both."""
+        self.apply(*servers.secrets(), *servers.servers(self.tags))
         for name in ("git", "s3"):
             await self.wait(f"the {name} server", lambda name=name: self.available(name), 180)
 
