@@ -317,6 +317,7 @@ class _Clone:
         ref = f"refs/heads/{branch}"
         lease = f"--force-with-lease={ref}:{parent}"
         self._run.remote(["push", "--quiet", "--no-verify", lease, "--end-of-options", REMOTE, f"{commit}:{ref}"])
+        self._run.local(["update-ref", f"refs/perennial/{commit}", commit])  # whole here: no need to fetch it back
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _have(self, commit: str) -> None:

@@ -53,8 +53,8 @@ class Memory:
     """What one GitSync's passes learnt.
 
     stale: our own push is not in the snapshot yet, so nothing may be derived from it. keeping: inventory entries that
-    left the repository but stay, and `kept` says why. applied: the commit of the last apply. seen, generation: the spec's
-    generation in the last pass, and in the last answered look at the repository.
+    left the repository but stay, and `kept` says why. applied: the commit of the last apply. seen, generation: the
+    generation of the spec in the last pass, and in the last answered look at the repository.
     """
 
     uid: str

@@ -138,24 +138,6 @@ async def test_comments_order_and_quotes_stay(bench: Bench) -> None:
     )
 
 
-async def test_not_proposed_while_a_rollout_runs_nor_when_not_accepted_older_or_rejected(bench: Bench) -> None:
-    world = await first_served(bench)
-    commits = len(bench.person.log())
-    await train(world, "rain-r2", 2, gate={"passed": False, "checks": [{"metric": "x"}]})
-    await train(world, "rain-r3", 3, gate={"passed": True, "checks": []})
-    await train(world, "rain-r0", 0 + 1, lineage={"finishedTime": "2026-10-01T00:00:00Z"})
-    await train(world, "rain-r4", 4, rejections=[{"deployment": "rain", "reason": "CanaryFailed"}])
-    report(world, rollout={"id": "x", "targetRevision": "y"})
-    await train(world, "rain-r5", 5)
-    await bench.poll()
-    log = bench.person.log()
-    assert len(log) == commits
-    report(world, rollout=None)
-    await world.settle()
-    log = bench.person.log()
-    assert log[0] == "Roll out rain-r5 to rain" and len(log) == commits + 1
-
-
 async def test_a_promotion_is_recorded_and_closes_its_predecessors_entry(bench: Bench) -> None:
     world = await first_served(bench)
     assert bench.person.log()[0] == "rain-r1 serves rain"
@@ -320,9 +302,7 @@ class Stopping:
             raise Dying
 
 
-@pytest.mark.parametrize(
-    "point", [("after", "commit", 1), ("before", "push", 2), ("after", "push", 1), ("after", "push", 2)]
-)
+@pytest.mark.parametrize("point", [("after", "commit", 1), ("after", "push", 2)])
 async def test_killed_around_a_push_every_change_lands_exactly_once(bench: Bench, point: tuple[str, str, int]) -> None:
     bench.git = stopping = Stopping(bench, point)  # type: ignore[assignment]
     bench.world = bench.new_world()
@@ -417,24 +397,6 @@ async def test_only_allowed_paths_are_written(bench: Bench) -> None:
     await train(world, "rain-r1", 1)
     assert bench.condition("Stalled")["reason"] == "PathNotAllowed"
     assert "app/d.yaml" in bench.condition("Stalled")["message"]
-
-
-async def test_old_versions_move_to_the_archive_and_those_in_use_stay(bench: Bench) -> None:
-    text = deployment().replace("spec:\n", "spec:\n  rollout:\n    revisionHistoryLimit: 2\n")
-    bench.person.push({"app/d.yaml": text}, "Begin")
-    world = await bench.start(**WRITES)
-    report(world)
-    for number in (1, 2, 3, 4):
-        await train(world, f"rain-r{number}", number)
-        report(world)
-        if number == 1:
-            serve(world, "rain-r1")
-        await world.settle()
-    files = bench.person.names("app/versions")
-    archived = bench.person.names("app/versions/archive")
-    assert files == ["rain-r1.yaml", "rain-r3.yaml", "rain-r4.yaml"]
-    assert archived == ["rain-r2.yaml"]
-    assert "baseline" not in bench.person.read("app/versions/archive/rain-r2.yaml")
 
 
 async def test_behind_another_tool_it_only_finds_documents_and_writes_back(bench: Bench) -> None:

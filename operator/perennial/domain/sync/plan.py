@@ -4,6 +4,7 @@ Every edit is a compare-and-swap on the documents at the head: a field that a pe
 a record that is there already is not written again. Must not read the repository or the cluster.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -171,9 +172,9 @@ class _State:
             raise CannotEdit(
                 f"{path} exists and holds something else: rename it, so that {version} can be written there"
             )
-        content = records.document_of(self.live[version])
-        edit(content["spec"])
-        self._put(path, render_document(content))
+        obj = {**self.live[version], "spec": copy.deepcopy(dict(self.live[version]["spec"]))}
+        edit(obj["spec"])
+        self._put(path, render_document(records.document_of(obj)))
 
     def archive(self, version: str) -> None:
         """Move a version's own file to the archive, without its baseline."""

@@ -41,13 +41,13 @@ def finished(spec: Mapping[str, Any]) -> datetime:
 def add_proposed(spec: Spec, deployment: str, time: str) -> None:
     """Note that the version was proposed to a deployment."""
     if not entries(spec, "proposed", deployment):
-        spec.setdefault("proposed", []).append({"deployment": deployment, "time": time})
+        _record(spec, "proposed").append({"deployment": deployment, "time": time})
 
 
 def add_served(spec: Spec, deployment: str, entry: Mapping[str, Any]) -> None:
     """Note that the version began to serve."""
     if open_served(spec, deployment) is None:
-        spec.setdefault("served", []).append({"deployment": deployment, **entry})
+        _record(spec, "served").append({"deployment": deployment, **entry})
 
 
 def close_served(spec: Spec, deployment: str, time: str) -> None:
@@ -60,13 +60,24 @@ def close_served(spec: Spec, deployment: str, time: str) -> None:
 def add_rejection(spec: Spec, deployment: str, entry: Mapping[str, Any]) -> None:
     """Note that the version failed in a deployment; a later failure replaces an earlier one."""
     wanted = {"deployment": deployment, **entry}
-    found = spec.setdefault("rejections", [])
+    found = _record(spec, "rejections")
     for number, old in enumerate(found):
         if old.get("deployment") == deployment:
             if dict(old) != wanted:
                 found[number] = wanted
             return
     found.append(wanted)
+
+
+def _record(spec: Spec, name: str) -> list[Any]:
+    """The record list, made when it is absent: before the long baseline where the mapping lets us choose (ruamel)."""
+    if name not in spec:
+        if "baseline" in spec and hasattr(spec, "insert"):
+            spec.insert(list(spec).index("baseline"), name, [])
+        else:
+            spec[name] = []
+    found: list[Any] = spec[name]
+    return found
 
 
 def document_of(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_records_are_added_with_comments_kept() -> None:
 
     text = edit_records(RECORD.encode(), document, change).decode()
     served = "  served:\n  - deployment: rain\n    fromTime: '2026-11-26T00:00:00Z'\n"
-    assert text == RECORD.replace("---\n", served + "---\n")
+    assert text == RECORD.replace("  baseline:", served + "  baseline:")
 
 
 def test_an_edit_that_changes_nothing_keeps_the_bytes() -> None:
