@@ -19,7 +19,7 @@ from perennial.domain.drift.world import Champion, Probe, Reading, World
 from perennial.domain.errors import PerennialError
 from perennial.domain.times import parse_time
 from perennial.domain.training.record import BadRecord, find_line, parse_resolution
-from perennial.domain.training.world import is_complete, is_failed
+from perennial.domain.training.world import is_complete, is_failed, is_ours
 from perennial.ports import Clock, MetricsSource, ObjectStore, RouterReport, RouterReports
 from perennial.render.drift import probe_number
 from perennial.runtime.cache import Cache
@@ -121,7 +121,7 @@ class DriftObserver:
             pull=pull,
             reading=await self._reading(policy, spec),
             template=self._named(TRAINING_JOB, namespace, spec.retrain.training_job if spec.retrain else None),
-            job=await self._job(namespace, active.get("trainingJob")),
+            job=await self._job(policy, active.get("trainingJob")),
             result=self._named(MODEL_VERSION, namespace, _result_name(active, self._cache, namespace)),
             serving=self._named(MODEL_VERSION, namespace, history[0].get("version")),
             jobs=tuple(child for child in children if child["kind"] == TRAINING_JOB.kind),
@@ -131,11 +131,13 @@ class DriftObserver:
     def _named(self, kind: Any, namespace: str, name: str | None) -> JsonObject | None:
         return self._cache.get(kind, namespace, name) if name else None
 
-    async def _job(self, namespace: str, name: str | None) -> JsonObject | None:
-        """The trigger's TrainingJob; looked for live before it may be made."""
+    async def _job(self, policy: JsonObject, name: str | None) -> JsonObject | None:
+        """The trigger's TrainingJob, looked for live before it may be made; a stranger's of that name is none."""
         if not name:
             return None
-        return self._cache.get(TRAINING_JOB, namespace, name) or await self._store.get(TRAINING_JOB, namespace, name)
+        namespace = policy["metadata"]["namespace"]
+        found = self._cache.get(TRAINING_JOB, namespace, name) or await self._store.get(TRAINING_JOB, namespace, name)
+        return found if found is not None and is_ours(found, policy) else None
 
     async def _champion(self, namespace: str, deployment: JsonObject | None) -> Champion | None:
         status = (deployment or {}).get("status") or {}

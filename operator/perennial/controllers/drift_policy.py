@@ -23,7 +23,7 @@ from perennial.api.names import FIELD_MANAGER_PREFIX
 from perennial.controllers.drift_observe import DriftObserver, Round, pull_period, siblings_of
 from perennial.domain.decision import JsonObject
 from perennial.domain.drift import windows
-from perennial.domain.drift.decide import DriftDecision, decide
+from perennial.domain.drift.decide import DriftDecision, decide, refused
 from perennial.domain.drift.spec import PolicySpec, parse_spec
 from perennial.domain.drift.state import KEY, decode, encode
 from perennial.domain.drift.windows import Book, forgotten, merged, same_counts, slices_of, with_score
@@ -34,7 +34,7 @@ from perennial.domain.drift.world import (
     DeleteProbe,
     World,
 )
-from perennial.domain.errors import Conflict, NameTaken, Transient
+from perennial.domain.errors import Conflict, NameTaken, Stalled, Transient
 from perennial.domain.times import parse_time
 from perennial.domain.training.world import is_ours
 from perennial.ports import Clock, EventSink, MetricsSource, ObjectStore, RouterReports
@@ -134,8 +134,13 @@ class DriftPolicyController:
             if result.rows or result.verdicts:  # an idle window is no news worth a write
                 book = with_score(book, result.score())
         await self._keep(policy, kept, book)  # before the status that rests on it: a restart must judge alike
-        acted = [await self._act(world, action) for action in decided.decision.actions]
-        return await self._report(world, decided, acted=any(acted), pulling=told is not None)
+        acted = False
+        try:
+            for action in decided.decision.actions:
+                acted = await self._act(world, action) or acted
+        except Stalled as error:  # the server or a stranger's object refuses a child; windows go on meanwhile
+            decided = refused(decided, world, error, self._clock.now())
+        return await self._report(world, decided, acted=acted, pulling=told is not None)
 
     def _taken_in(self, policy: JsonObject, spec: PolicySpec, book: Book, told: Round) -> Book:
         """The book with what the routers told, without windows that were examined two windows ago."""

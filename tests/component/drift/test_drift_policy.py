@@ -501,6 +501,22 @@ async def test_a_strangers_job_of_our_name_is_never_touched() -> None:
     await place.window(shift=1.0)
     ready = place.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NameTaken")
+    end = place.status()["window"]["endTime"]
+    await place.window()
+    assert place.status()["window"]["endTime"] > end, "windows go on"
+    assert place.jobs() == [place.status()["activeTrigger"]["trainingJob"]]
+
+
+async def test_removing_retrain_ends_a_trigger_that_waits() -> None:
+    place = Place()
+    place.data = digest("first")
+    await place.set_up(policy())
+    await place.window(shift=1.0)
+    assert "waits for new training data" in place.condition("Ready")["message"]
+    spec = {key: value for key, value in policy(action="Notify")["spec"].items() if key != "retrain"}
+    await place.world.person({**place.world.obj(kinds.DRIFT_POLICY, "rain-drift"), "spec": spec, "status": {}})
+    await place.world.settle()
+    assert place.status()["lastTrigger"]["outcome"] == "Aborted"
 
 
 async def test_a_kill_after_any_write_makes_the_same_objects_once() -> None:

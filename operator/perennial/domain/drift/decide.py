@@ -4,7 +4,7 @@ Must do no I/O and read no clock. Expected trouble is a condition, never an exce
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from perennial.domain import reasons
@@ -18,9 +18,11 @@ from perennial.domain.drift.spec import RetrainSpec
 from perennial.domain.drift.standing import Standing, recorded_standing
 from perennial.domain.drift.windows import FINAL_AFTER_SECONDS
 from perennial.domain.drift.world import Action, CreateProbe, CreateTrainingJob, DeleteProbe, DeleteTrainingJob, World
+from perennial.domain.errors import Stalled
 from perennial.domain.times import parse_time, rfc3339
 
 KEPT_JOBS = 10
+DEFAULT_MAX_WAIT = 2_592_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ def decide(world: World, now: datetime) -> DriftDecision:
     return DriftDecision(Decision(status, draft.actions, later, events), draft.results)
 
 
+def refused(decided: DriftDecision, world: World, error: Stalled, now: datetime) -> DriftDecision:
+    """The decision when a child was refused: its words on the policy, and another try within a minute."""
+    status = report.with_fault(decided.decision.status, world, report.Fault(error.reason, error.message), now)
+    wait = min(60.0, decided.decision.requeue_after or 60.0)
+    return replace(decided, decision=replace(decided.decision, status=status, actions=(), requeue_after=wait))
+
+
 def _obey(world: World, draft: Draft) -> Draft:
     """Carry out a person's accept-data command, once."""
     command = accepted(world.policy, draft.standing)
@@ -81,6 +90,8 @@ def _examine(world: World, draft: Draft, now: datetime) -> Draft:
             return replace(draft, later=(*draft.later, 1.0))
         result = examined(world, start, epoch)
         draft = replace(draft, standing=_after(world, draft.standing, result), results=(*draft.results, result))
+        if world.spec.source == "prometheus":  # one query a pass: the next window's number is asked in the next one
+            return replace(draft, later=(*draft.later, 0.05))
     closing = spec.start_of(epoch - FINAL_AFTER_SECONDS) + spec.seconds + FINAL_AFTER_SECONDS + 0.05
     return replace(draft, later=(*draft.later, closing - epoch))
 
@@ -112,16 +123,12 @@ def _follow(world: World, draft: Draft, now: datetime) -> Draft:
     active = draft.standing.active
     if active is None:
         return draft
-    max_wait = world.spec.retrain.max_wait if world.spec.retrain is not None else 0
+    max_wait = world.spec.retrain.max_wait if world.spec.retrain is not None else DEFAULT_MAX_WAIT
     record = trigger.followed(active, world, now)
-    end = trigger.ending(record, world, now, max_wait or 2_592_000)
+    end = trigger.ending(record, world, now, max_wait)
     if end is None:
-        waited = (parse_time(record["startedTime"]) + timedelta(seconds=max_wait) - now).total_seconds()
-        return replace(
-            draft,
-            standing=replace(draft.standing, active=record),
-            later=(*draft.later, max(waited, 60.0), trigger.ROLLOUT_WAIT_SECONDS / 7),
-        )
+        expires = (trigger.exit_time(record, max_wait) - now).total_seconds() + 0.05
+        return replace(draft, standing=replace(draft.standing, active=record), later=(*draft.later, expires))
     over = trigger.ended_record(record, end, now)
     standing = replace(
         draft.standing, active=None, last_trigger=over, history=(over, *draft.standing.history)[: trigger.HISTORY]

@@ -108,7 +108,7 @@ def status_of(
     meta, recorded = world.policy["metadata"], world.recorded
     generation = int(meta.get("generation") or 0)
     wanted = [
-        *_ready(world, faults),
+        *_ready(world, faults, _holds(world, standing, held, waits)),
         _drift_detected(world, standing),
         _data_healthy(world, standing),
         _metrics_available(world, standing),
@@ -132,6 +132,19 @@ def status_of(
         "history": list(standing.history),
     }
     return {**status, **{key: value for key, value in optional.items() if value}}
+
+
+def with_fault(status: Mapping[str, Any], world: World, fault: Fault, now: datetime) -> JsonObject:
+    """The status with that fault in place of what Ready says."""
+    generation = int(world.policy["metadata"].get("generation") or 0)
+    others = [
+        Condition(c["type"], c["status"], c["reason"], c["message"])
+        for c in status["conditions"]
+        if c["type"] not in ("Ready", "Stalled", "Reconciling")
+    ]
+    recorded = world.recorded.get("conditions") or ()
+    wanted = [*others, *_ready(world, [fault], "")]
+    return {**status, "conditions": conditions.merged(recorded, wanted, generation=generation, now=rfc3339(now))}
 
 
 def _of_window(world: World, standing: Standing) -> JsonObject:
@@ -200,11 +213,28 @@ def _state(world: World, standing: Standing, held: Guard, waits: str) -> State:
     return "Warning" if standing.progress.drifted_windows else "Ok"
 
 
-def _ready(world: World, faults: Sequence[Fault]) -> list[Condition]:
+def _holds(world: World, standing: Standing, held: Guard, waits: str) -> str:
+    """What retraining waits for or does now, as a clause; "" when there is no reason to retrain."""
+    active = standing.active
+    if active is not None and active.get("trainingJob"):
+        version = active.get("resultVersion")
+        doing = f"version {version} is being rolled out" if version else f"TrainingJob {active['trainingJob']} runs"
+        return f"trigger {active['id']} is in flight: {doing}"
+    if active is not None:
+        return f"trigger {active['id']} waits for new training data: {waits or 'its TrainingJob does not exist'}"
+    if world.spec.retrain is not None and standing.blocked(world.spec.quality):
+        return "retraining is held by broken data (see DataHealthy)"
+    if held.state != "Free":
+        return f"retraining waits: {held.message}"
+    return f"retraining waits for new training data: {waits}" if waits else ""
+
+
+def _ready(world: World, faults: Sequence[Fault], holds: str) -> list[Condition]:
     if world.spec.suspend:
         return [Condition("Ready", "True", reasons.SUSPENDED, "The policy is suspended: nothing is tested or started.")]
     if not faults:
-        return [Condition("Ready", "True", reasons.WATCHING, f"ModelDeployment {world.spec.deployment} is watched.")]
+        words = f"ModelDeployment {world.spec.deployment} is watched{f'; {holds}' if holds else ''}."
+        return [Condition("Ready", "True", reasons.WATCHING, words)]
     first = faults[0]
     words = f"{first.message[:1].upper()}{first.message[1:]}."
     kind = "Stalled" if first.stalled else "Reconciling"

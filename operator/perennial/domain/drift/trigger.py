@@ -198,22 +198,35 @@ def followed(active: JsonMapping, world: World, now: datetime) -> dict[str, Any]
 
 def ending(active: JsonMapping, world: World, now: datetime, max_wait: int) -> Ended | None:
     """How the (followed) trigger has ended; None while it is in flight."""
-    if not active.get("trainingJob"):
-        if now >= parse_time(active["startedTime"]) + timedelta(seconds=max_wait):
-            return Ended("Expired", f"no new training data came within {max_wait} s (retrain.maxWaitSeconds)")
-        return None
-    name = active["trainingJob"]
+    late = now >= parse_time(active["startedTime"]) + timedelta(seconds=max_wait)
+    name = active.get("trainingJob")
+    if world.job is None and active.get("trainingJobTime"):
+        return Ended("TrainingFailed", f"TrainingJob {name} was deleted")
+    if world.job is None and world.spec.retrain is None:
+        return Ended("Aborted", "retrain was removed from the policy before anything was started")
+    if not name:
+        return (
+            Ended("Expired", f"no new training data came within {max_wait} s (retrain.maxWaitSeconds)")
+            if late
+            else None
+        )
     if world.job is None:
-        return Ended("TrainingFailed", f"TrainingJob {name} was deleted") if active.get("trainingJobTime") else None
+        return Ended("Expired", f"TrainingJob {name} could not be made within {max_wait} s") if late else None
     if active.get("runEndedTime"):
         return _after_training(active, world, now)
     done = conditions.find((world.job.get("status") or {}).get("conditions") or (), "Succeeded")
     if done is None or done.get("status") != "False":
-        late = now >= parse_time(active["startedTime"]) + timedelta(seconds=max_wait)
         return Ended("Expired", f"TrainingJob {name} did not end within {max_wait} s") if late else None
     reason = str(done.get("reason", ""))
     outcome = reason if reason in ("GateFailed", "Superseded") else "TrainingFailed"
     return Ended(outcome, str(done.get("message") or f"TrainingJob {name} ended as {reason}"))
+
+
+def exit_time(active: JsonMapping, max_wait: int) -> datetime:
+    """When the trigger expires, if nothing else ends it before."""
+    if active.get("runEndedTime"):
+        return parse_time(active["runEndedTime"]) + timedelta(seconds=ROLLOUT_WAIT_SECONDS)
+    return parse_time(active["startedTime"]) + timedelta(seconds=max_wait)
 
 
 def _after_training(active: JsonMapping, world: World, now: datetime) -> Ended | None:
