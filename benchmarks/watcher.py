@@ -7,7 +7,7 @@ import asyncio
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -90,7 +90,12 @@ async def _watch_all(kubeconfig: str, namespace: str, kinds: list[Kind], pipe: C
 
 
 async def _watch(access: Access, namespace: str, kind: Kind, seen: Seen, ready: asyncio.Event) -> None:
-    """One watch from now on, for up to half an hour; an error ends the process, and with it the benchmark."""
+    async for event in follow(access, namespace, kind, ready):
+        seen.note(kind.plural, event, time.monotonic())
+
+
+async def follow(access: Access, namespace: str, kind: Kind, ready: asyncio.Event) -> AsyncIterator[dict[str, Any]]:
+    """The watch events of a kind from now on, for up to an hour; `ready` is set when the watch is open."""
     token = await access.authorization()
     headers = {"Authorization": token} if token else {}
     url = access.server + path_of(kind, namespace)
@@ -100,13 +105,12 @@ async def _watch(access: Access, namespace: str, kind: Kind, seen: Seen, ready: 
         async with web.get(url, params={"limit": "1"}) as listed:
             listed.raise_for_status()
             version = (await listed.json())["metadata"]["resourceVersion"]
-        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "1800"}
+        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
         async with web.get(url, params=query) as answer:
             answer.raise_for_status()
             ready.set()
             async for line in answer.content:
-                now = time.monotonic()
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise RuntimeError(event["object"].get("message"))
-                seen.note(kind.plural, event, now)
+                yield event
