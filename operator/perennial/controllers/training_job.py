@@ -177,10 +177,10 @@ class TrainingJobController:
     @staticmethod
     def _count(job: Mapping[str, Any], made: Mapping[str, Any]) -> None:
         """Count a run at the write that ends it."""
-        before = len((job.get("status") or {}).get("history") or ())
-        history = made.get("history") or ()
-        for entry in history[: max(0, len(history) - before)]:
-            metrics.TRAINING_RUNS_TOTAL.labels(job["metadata"]["namespace"], entry["outcome"]).inc()
+        before = {(e["id"], e.get("finishedTime")) for e in (job.get("status") or {}).get("history") or ()}
+        for entry in made.get("history") or ():
+            if (entry["id"], entry.get("finishedTime")) not in before:
+                metrics.TRAINING_RUNS_TOTAL.labels(job["metadata"]["namespace"], entry["outcome"]).inc()
 
 
 def _address(uri: str, digest: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The Jobs of a training attempt, and the headless Service when several nodes train together.
 
-Pure: the same TrainingJob, run and settings give the same bytes. Containers are built in training_containers.py.
+Pure: the same TrainingJob, run and settings give the same bytes. Containers are built in training_plan.py.
 Must not read a clock and must not decide when a Job is made.
 """
 
@@ -24,7 +24,8 @@ from perennial.domain.training.failure import PERMANENT
 from perennial.domain.training.run import job_name
 from perennial.domain.training.state import Stage
 from perennial.render.ownership import child_labels, owner_reference
-from perennial.render.training_containers import Attempt, Plan, StepImage, plan_of, report_plan
+from perennial.render.training_containers import Attempt, Plan, StepImage
+from perennial.render.training_plan import plan_of, report_plan
 
 USER_ID = 65532
 _NO_SIDECAR = {"sidecar.istio.io/inject": "false"}

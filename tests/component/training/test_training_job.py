@@ -453,6 +453,27 @@ async def test_a_changed_spec_supersedes_and_cancels_the_running_run() -> None:
     assert status(world)["run"]["id"] == run_id(changed)
 
 
+async def test_a_spec_that_comes_back_after_it_failed_is_trained_anew() -> None:
+    world = build()
+    once = {"maxAttempts": 1, "backoffSeconds": 0}
+    first, other = training_job(retry=once), training_job(retry=once, hyperparameters={"learning_rate": "1"})
+    kubelet = Kubelet(world)
+    for manifest in (first, other):
+        await world.person(manifest)
+        await world.settle()
+        await kubelet.create_pod(first_job(manifest))
+        kubelet.end(first_job(manifest), "fetch", 1)
+        kubelet.fail(first_job(manifest))
+        await world.run_for(2)
+        assert condition(world, "Ready")["reason"] == "TrainingFailed"
+    await world.person(first)
+    await world.run_for(2)
+    assert first_job(first, 2) in kubelet.jobs()
+    assert condition(world, "Ready")["reason"] == "Pending"
+    await play_training(world, first_job(first, 2))
+    assert condition(world, "Succeeded")["status"] == "True"
+
+
 async def test_fields_that_shape_no_run_start_none() -> None:
     world = build()
     await good_run(world)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from perennial.api.names import ANNOTATION_SYNC_COMMIT, LABEL_ATTEMPT, LABEL_RUN
 from perennial.domain import reasons
 from perennial.domain.conditions import Condition
 from perennial.domain.decision import Decision, EventNote
@@ -100,7 +101,7 @@ def _begin(world: World, wanted: RunIdentity, now: datetime) -> Decision[Action]
         ready = Condition("Ready", "True", reasons.SUSPENDED, text)
         kept = old if old.get("finishedTime") else None
         return Decision(status(world, kept, [ready], now, history=history), events=tuple(events))
-    attempt = 0 if gate.needs_champion(world.spec) else 1
+    attempt = 0 if gate.needs_champion(world.spec) else _first_attempt(world, wanted.id)
     run = _new_run(world, wanted, attempt, now)
     text = f"run {wanted.id} is recorded; its Job follows"
     events.append(EventNote(reasons.RUN_RECORDED, text))
@@ -118,12 +119,22 @@ def _new_run(world: World, wanted: RunIdentity, attempt: int, now: datetime) -> 
         "failedAttempts": 0,
         "startedTime": text,
         "attemptTime": text,
-        "job": _first_job(world, wanted.id, max(attempt, 1)),
+        "job": _first_job(world, wanted.id, attempt or _first_attempt(world, wanted.id)),
         "datasets": [],
     }
     if world.spec.get("request"):
         run["request"] = dict(world.spec["request"])
     return run
+
+
+def _first_attempt(world: World, run_id: str) -> int:
+    """The number of a run's first attempt: 1, or past the Jobs that are left when a spec comes back after another."""
+    taken = [
+        int((job["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, 0))
+        for job in world.owned
+        if (job["metadata"].get("labels") or {}).get(LABEL_RUN) == run_id
+    ]
+    return 1 + max(taken, default=0)
 
 
 def _first_job(world: World, run_id: str, attempt: int) -> str:
@@ -226,7 +237,9 @@ def _fix_champion(world: World, run: Run, now: datetime) -> Decision[Action]:
     if found.state == "Known":
         chosen = {"version": found.version or None, "digest": found.digest}
         chosen = {key: value for key, value in chosen.items() if value}
-    fixed = {**run, "champion": chosen, "attempt": 1, "attemptTime": rfc3339(now)}
+    attempt = _first_attempt(world, run["id"])
+    fixed = {**run, "champion": chosen, "attempt": attempt, "attemptTime": rfc3339(now)}
+    fixed["job"] = _first_job(world, run["id"], attempt)
     ready = Condition("Ready", "True", reasons.PENDING, _doing(fixed, STARTING))
     return Decision(status(world, fixed, [ready], now), requeue_after=0.0)
 
@@ -431,7 +444,7 @@ def _observed(world: World, run: Run, record: Record) -> Observed:
         training_job=world.job["metadata"]["name"],
         run=run["id"],
         request=run.get("request") or {},
-        commit=(world.job["metadata"].get("annotations") or {}).get("perennial.dev/commit", ""),
+        commit=(world.job["metadata"].get("annotations") or {}).get(ANNOTATION_SYNC_COMMIT, ""),
         image=image,
         started=run["startedTime"],
         finished=job_status.get("completionTime") or run["startedTime"],

@@ -115,7 +115,7 @@ def give_up(
 ) -> Decision[Action]:
     """The run ends without a version."""
     finished = rfc3339(now)
-    tries = int(run["attempt"])
+    tries = max(1, int(run.get("failedAttempts", 0)))
     after = f"after {tries} attempt{'s' if tries != 1 else ''}"
     text = bounded(f"run {run['id']} failed {after}: {found.message}")
     over = {**run, "finishedTime": finished}
