@@ -6,6 +6,7 @@ FROM ${BASE} AS build
 COPY wheels/ /wheels/
 RUN python3 -m venv /opt/perennial \
  && /opt/perennial/bin/pip install --no-cache-dir --no-index --no-deps --no-compile /wheels/*.whl \
+ && { python3 -m compileall -q -j 2 /opt/perennial/lib || true; } \
  && rm -rf /opt/perennial/lib/python3*/site-packages/pip /opt/perennial/lib/python3*/site-packages/setuptools
 
 FROM ${BASE}

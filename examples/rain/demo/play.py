@@ -26,6 +26,7 @@ DEPLOYMENT = "rain"
 POLICIES = ("rain-inputs", "rain-predictions")
 FIRST, LAST, WINDOW = 10, 28, 8
 RATE = 100
+GPUS = "jsonpath={.items[*].status.allocatable.nvidia\\.com/gpu}"
 
 
 @dataclass
@@ -87,8 +88,7 @@ class Play:
         await stage.serve_git_and_store()
         await stage.job("prepare", stage.tags["rain"], ["python3", "prepare.py"], env=servers.store_env())
         await stage.wait("the data upload", lambda: stage.job_done("prepare"), 180)
-        node = await stage.store.list(kinds.NODE)
-        gpus = any(int(n["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for n in node)
+        gpus = any(int(count) for count in stage.kubectl("get", "nodes", "-o", GPUS).split())
         files = repository_files(stage.tags, stage.namespace, WINDOW, gpus)
         await stage.person("first-commit", "Rain: train, serve, watch", files)
         where = "with a GPU" if gpus else "without GPUs, the cluster offers none"
