@@ -4,6 +4,7 @@ Every ModelDeployment of the namespace is an owner, none the controller: Kuberne
 Must not decide about traffic.
 """
 
+import asyncio
 import base64
 import hashlib
 import secrets
@@ -31,23 +32,30 @@ class RouterFleet(RouterPods):
         self._settings = settings
         self._manager = manager
         self._hashes: dict[str, str] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, deployment: Mapping[str, Any]) -> bool:
         """Make sure that the routers exist and that this ModelDeployment is one of their owners; whether it wrote."""
         namespace = deployment["metadata"]["namespace"]
         wanted = self._fleet_hash(namespace)
-        found = self._cache.get(kinds.DEPLOYMENT, namespace, names.ROUTER)
-        if found is not None and _annotation(found, _FLEET_HASH) == wanted and _owned_by(found, deployment):
+        if self._is_whole(deployment, wanted):
             return False
-        owners = [
-            obj
-            for obj in self._cache.list(kinds.MODEL_DEPLOYMENT, namespace)
-            if not obj["metadata"].get("deletionTimestamp")
-        ]
-        # The Deployment comes last: its hash says that everything before it was made.
-        for obj in [_secret(namespace, owners), *router_objects(namespace, self._settings, owners)]:
-            await self._bring(obj, namespace, wanted)
+        async with self._locks.setdefault(namespace, asyncio.Lock()):  # of many at once the first one does it for all
+            if self._is_whole(deployment, wanted):
+                return False
+            owners = [
+                obj
+                for obj in self._cache.list(kinds.MODEL_DEPLOYMENT, namespace)
+                if not obj["metadata"].get("deletionTimestamp")
+            ]
+            # The Deployment comes last: its hash says that everything before it was made.
+            for obj in [_secret(namespace, owners), *router_objects(namespace, self._settings, owners)]:
+                await self._bring(obj, namespace, wanted)
         return True
+
+    def _is_whole(self, deployment: Mapping[str, Any], fleet_hash: str) -> bool:
+        found = self._cache.get(kinds.DEPLOYMENT, deployment["metadata"]["namespace"], names.ROUTER)
+        return found is not None and _annotation(found, _FLEET_HASH) == fleet_hash and _owned_by(found, deployment)
 
     async def _bring(self, obj: JsonObject, namespace: str, fleet_hash: str) -> None:
         """POST what is missing; apply over what is ours; a stranger's object of that name is left alone."""
@@ -63,7 +71,7 @@ class RouterFleet(RouterPods):
             obj["data"] = {TOKEN_KEY: known or base64.b64encode(secrets.token_urlsafe(32).encode()).decode()}
         if live is None:
             try:
-                await self._store.create(obj, manager=self._manager)
+                self._cache.upsert(await self._store.create(obj, manager=self._manager))
             except Conflict as error:
                 raise Conflict(error.reason, f"{obj['kind']} {meta['name']} was made a moment ago") from error
             return
@@ -74,7 +82,7 @@ class RouterFleet(RouterPods):
                 "rename or remove it.",
             )
         obj["metadata"]["uid"] = live["metadata"]["uid"]
-        await self._store.apply(obj, manager=self._manager, force=True)
+        self._cache.upsert(await self._store.apply(obj, manager=self._manager, force=True))
 
     def _fleet_hash(self, namespace: str) -> str:
         """Of everything but the owners and the token: other settings of the operator bring the routers up to date."""
