@@ -33,8 +33,8 @@ FAIL_SHARE = 0.2
 NAME = "bench"
 HOW = (
     "{runs} canaries with {share:.0%} errors at 5 % weight under 100 requests/s; start is the canary's first answer "
-    "after the {warmup} s of warm-up, verdict the stateTime of the withdrawal in status, zero the moment when /v1/status of "
-    "the last router reports weight 0, confirmed by Envoy (asked every 30 ms)."
+    "after the {warmup} s of warm-up, verdict the stateTime of the withdrawal in status, zero the moment when "
+    "/v1/status of the last router reports weight 0, confirmed by Envoy (asked every 30 ms)."
 )
 SERVER = """
 import random, sys
