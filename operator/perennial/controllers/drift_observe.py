@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from perennial.api.kinds import DRIFT_POLICY, JOB, MODEL_DEPLOYMENT, MODEL_VERSION, POD, TRAINING_JOB
+from perennial.api.names import ROUTER
 from perennial.controllers.router_pods import RouterPods
 from perennial.domain.decision import JsonObject
 from perennial.domain.drift.baseline import Baseline, BaselineError, parse_baseline
@@ -91,7 +92,7 @@ class DriftObserver:
         pods = await self._pods.ready_pods(namespace)
         now = self._clock.now().timestamp()
         if not pods:
-            return Round(Pull(now))
+            return Round(Pull(now, (ROUTER,)))
         token = await self._pods.token(namespace)
         if token is None:
             return Round(Pull(now, tuple(name for name, _, _ in pods)))

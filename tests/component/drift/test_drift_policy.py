@@ -327,6 +327,15 @@ async def test_a_silent_router_is_waited_for_and_then_said() -> None:
     assert "perennial-router-1" in condition["message"]
 
 
+async def test_without_a_ready_router_the_evidence_is_missing() -> None:
+    place = Place()
+    await place.set_up(policy(action="Notify"), routers=0)
+    await place.world.run_for(3 * WINDOW)
+    assert place.status()["state"] == "Unknown"
+    assert place.condition("DriftDetected")["reason"] == "RoutersSilent"
+    assert place.condition("MetricsAvailable")["status"] == "False"
+
+
 async def test_a_strangers_pod_with_the_routers_labels_is_neither_asked_nor_told_the_token() -> None:
     place = Place()
     await place.set_up(policy(action="Notify"))
@@ -464,15 +473,15 @@ async def test_a_metric_that_cannot_be_had_is_unknown(silence: str) -> None:
 
 async def test_a_calendar_starts_training_through_the_same_guards() -> None:
     place = Place()
-    schedule = {"cron": "5 10 * * *", "timeZone": "Etc/UTC", "action": "Retrain"}
+    schedule = {"cron": "2 10 * * *", "timeZone": "Etc/UTC", "action": "Retrain"}
     await place.set_up(policy(action="Notify", schedule=schedule, retrain={**RETRAIN, "requireNewData": False}))
-    await place.world.run_for(240)
+    await place.world.run_for(110)
     assert not place.jobs()
-    await place.world.run_for(120)
+    await place.world.run_for(20)
     (job,) = place.jobs()
     assert place.world.obj(kinds.TRAINING_JOB, job)["spec"]["request"]["kind"] == "Schedule"
     await place.finish(job, failed="GateFailed")
-    await place.world.run_for(600)
+    await place.world.run_for(3 * WINDOW)
     assert len(place.jobs()) == 1
 
 

@@ -148,7 +148,7 @@ def new_trigger(
         "id": trigger_id(world.uid, revision, moment),
         "kind": kind,
         "windowEnd": moment,
-        "reason": reason,
+        "reason": conditions.bounded(reason),
         "revision": revision,
         "startedTime": rfc3339(now),
     }
