@@ -40,6 +40,7 @@ verify: setup ## format, lint, types, layers, generated files, spelling; leaves 
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(PYTHON) -m perennial.api.crdgen --check
+	@$(PYTHON) -m perennial.app.settings_page --check
 	@$(VENV)/bin/codespell README.md CHANGELOG.md CONTRIBUTING.md docs operator manifests tests localcluster examples runtimes
 
 format: setup ## format and fix what can be fixed
@@ -51,6 +52,7 @@ images: setup ## build every image of the project into the cache
 
 generate: setup ## CRDs, API reference and other generated files
 	@$(PYTHON) -m perennial.api.crdgen
+	@$(PYTHON) -m perennial.app.settings_page
 
 bench: $(addprefix bench-,reconcile idle router abort) ## all benchmarks
 

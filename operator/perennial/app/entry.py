@@ -20,7 +20,7 @@ def main() -> int:
 
         return run_operator(arguments[1:])
     if first in ("router", "router-init", "envoy"):
-        from perennial.router import main as router
+        import perennial.router.main as router
 
         if first == "envoy":
             return router.exec_envoy(os.environ)

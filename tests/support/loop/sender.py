@@ -1,8 +1,8 @@
 """The people and clients of the short loop, in the operator's image (Python, aiohttp and s3fs are all it needs).
 
-    sender.py data MEAN FOLDER       upload Train and Evaluate rows with that mean, LATEST last
-    sender.py artifact FAIL_SHARE    upload a model by hand; prints its facts as JSON
-    sender.py send                   requests at a steady rate until killed: two windows of mean 0, then mean 1.5
+sender.py data MEAN FOLDER       upload Train and Evaluate rows with that mean, LATEST last
+sender.py artifact FAIL_SHARE    upload a model by hand; prints its facts as JSON
+sender.py send                   requests at a steady rate until killed: two windows of mean 0, then mean 1.5
 """
 
 import asyncio
@@ -87,7 +87,8 @@ async def one(session: aiohttp.ClientSession, value: float, counts: dict[str, in
     try:
         async with session.post("http://loop/v2/models/loop/infer", json=body) as answer:
             await answer.read()
-            what = "" if answer.status == 200 else f"{answer.headers.get('x-perennial-revision', 'none')} {answer.status}"
+            who = answer.headers.get("x-perennial-revision", "none")
+            what = "" if answer.status == 200 else f"{who} {answer.status}"
     except (aiohttp.ClientError, TimeoutError) as error:
         what = f"none {type(error).__name__}"
     if what:
