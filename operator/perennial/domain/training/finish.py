@@ -9,6 +9,7 @@ from perennial.domain import reasons
 from perennial.domain.conditions import Condition, bounded, find, merged
 from perennial.domain.decision import Decision, EventNote
 from perennial.domain.times import rfc3339
+from perennial.domain.training import gate
 from perennial.domain.training.failure import Failure
 from perennial.domain.training.state import ENDINGS
 from perennial.domain.training.world import Action, DeleteJob, World, is_over
@@ -142,10 +143,8 @@ def finish_with_version(
     name, spec = version["metadata"]["name"], version["spec"]
     finished = rfc3339(now)
     recorded_gate = spec.get("gate")
-    failed = [c for c in (recorded_gate or {}).get("checks") or () if c["outcome"] == "Failed"]
     accepted = recorded_gate is None or bool(recorded_gate.get("passed"))
-    checks = "; ".join(f"{c['metric']} ({c['rule']}): {c.get('note', '')}" for c in failed)
-    gate_text = f"the gate does not hold: {checks or 'it has no check'}" if not accepted else _held_text(recorded_gate)
+    gate_text = "it has no gate" if recorded_gate is None else gate.summary(recorded_gate.get("checks") or ())
     verb = "was made before by the same run" if outcome == "AlreadyMade" else f"was made by run {run['id']}"
     text = bounded(f"{name} {verb}; {gate_text}")
     over = {**run, "finishedTime": finished}
@@ -167,15 +166,6 @@ def finish_with_version(
         events=(*before, note),
         requeue_after=0.0,
     )
-
-
-def _held_text(recorded_gate: Mapping[str, Any] | None) -> str:
-    if recorded_gate is None:
-        return "it has no gate"
-    checks = recorded_gate.get("checks") or ()
-    skipped = sum(c["outcome"] == "Skipped" for c in checks)
-    tail = f", {skipped} of them skipped because there was no champion" if skipped else ""
-    return f"all {len(checks)} checks of its gate hold{tail}"
 
 
 def _measured(world: World, spec: Mapping[str, Any]) -> dict[str, Any]:

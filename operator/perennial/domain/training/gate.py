@@ -113,16 +113,17 @@ def passed(results: Sequence[Check]) -> bool:
     return bool(results) and all(check.outcome != "Failed" for check in results)
 
 
-def summary(results: Sequence[Check]) -> str:
-    """One sentence for people: why the gate failed, or that it held."""
+def summary(results: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence for people about the checks of a ModelVersion (spec.gate.checks): why the gate fails, or holds."""
     if not results:
-        return "spec.gate is empty, so the version is recorded but never proposed"
-    failed = [check for check in results if check.outcome == "Failed"]
+        return "the gate has no check, so the version is recorded but never proposed"
+    failed = [check for check in results if check["outcome"] == "Failed"]
     if failed:
-        return "; ".join(f"{check.metric} ({check.rule}): {check.note}" for check in failed)
-    skipped = sum(check.outcome == "Skipped" for check in results)
-    tail = f", {skipped} of them skipped because there is no champion" if skipped else ""
-    return f"all {len(results)} checks hold{tail}"
+        words = "; ".join(f"{check['metric']} ({check['rule']}): {check.get('note', '')}" for check in failed)
+        return f"the gate does not hold: {words}"
+    skipped = sum(check["outcome"] == "Skipped" for check in results)
+    tail = f", {skipped} skipped because there was no champion" if skipped else ""
+    return f"the gate holds ({len(results)} check{'s' if len(results) != 1 else ''}{tail})"
 
 
 def needs_champion(spec: Mapping[str, Any]) -> bool:
