@@ -26,14 +26,17 @@ from perennial.render.drift import probe_number
 from perennial.runtime.cache import Cache
 
 MAX_BASELINES = 200
+LEAVING_PERIOD = 2.0
+"""Seconds between rounds while a router is being stopped: it waits ten for its last counts to be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of asking the routers of a namespace."""
+    """One round of asking the routers of a namespace. leaving: some of them are being stopped."""
 
     pull: Pull
     reports: tuple[RouterReport, ...] = ()
+    leaving: bool = False
 
 
 @dataclass(slots=True)
@@ -83,26 +86,29 @@ class DriftObserver:
         due = due_start(policy, spec, now)
         final = (due or 0) + spec.window.seconds + FINAL_AFTER_SECONDS
         behind = due is not None and last is not None and (last.pull.time < final or bool(last.pull.silent))
-        if last is None or behind or now - last.pull.time >= pull_period(spec.window.seconds):
+        leaving = await self._pods.leaving_pods(namespace, self._clock.now())
+        period = LEAVING_PERIOD if leaving else pull_period(spec.window.seconds)
+        if last is None or behind or now - last.pull.time >= period:
             last = self._memory.rounds[namespace] = await self._ask(namespace)
         return last
 
     async def _ask(self, namespace: str) -> Round:
-        """Ask every ready router pod of the namespace."""
-        pods = await self._pods.ready_pods(namespace)
+        """Ask every router pod of the namespace that is ready or being stopped; only a ready one can be missed."""
+        ready = await self._pods.ready_pods(namespace)
+        leaving = await self._pods.leaving_pods(namespace, self._clock.now())
         now = self._clock.now().timestamp()
-        if not pods:
-            return Round(Pull(now, (ROUTER,)))
-        token = await self._pods.token(namespace)
+        expected = tuple(name for name, _, _ in ready) or (ROUTER,)
+        token = await self._pods.token(namespace) if ready or leaving else None
         if token is None:
-            return Round(Pull(now, tuple(name for name, _, _ in pods)))
+            return Round(Pull(now, expected), leaving=bool(leaving))
+        pods = [*ready, *leaving]
         reports = await self._routers.collect(namespace, pods, token, want="all")
-        believed = {uid for _, uid, _ in pods}
         if not reports:
             await self._pods.token(namespace, fresh=True)  # it may have been made anew; the next round uses it
+        believed = {uid for _, uid, _ in pods}
         answers = tuple(report for report in reports if report.pod_uid in believed)
-        told = {report.pod_uid for report in answers}
-        return Round(Pull(now, tuple(name for name, uid, _ in pods if uid not in told)), answers)
+        told = {report.pod for report in answers}
+        return Round(Pull(now, tuple(name for name in expected if name not in told)), answers, bool(leaving))
 
     async def observe(self, policy: JsonObject, spec: PolicySpec, book: Book, pull: Pull | None) -> World:
         """The World of one policy."""

@@ -16,11 +16,12 @@ from perennial.api.kinds import (
     JOB,
     MODEL_DEPLOYMENT,
     MODEL_VERSION,
+    POD,
     TRAINING_JOB,
     Kind,
 )
-from perennial.api.names import FIELD_MANAGER_PREFIX
-from perennial.controllers.drift_observe import DriftObserver, Round, pull_period, siblings_of
+from perennial.api.names import COMPONENT_ROUTER, FIELD_MANAGER_PREFIX, LABEL_COMPONENT
+from perennial.controllers.drift_observe import LEAVING_PERIOD, DriftObserver, Round, pull_period, siblings_of
 from perennial.domain.decision import JsonObject
 from perennial.domain.drift import windows
 from perennial.domain.drift.decide import DriftDecision, decide, refused
@@ -93,11 +94,16 @@ class DriftPolicyController:
 
     def keys_for(self, obj: JsonObject, cache: Cache) -> Iterable[Key]:
         """Policies of a deployment that changed, of a template that changed, of a version they wait for, and the
-        siblings of a policy that changed (they share guards). Children are found by owner."""
-        kind = obj["kind"]
+        siblings of a policy that changed (they share guards); all of a namespace when a router there is being
+        stopped, for its last counts. Children are found by owner."""
+        kind, meta = obj["kind"], obj["metadata"]
+        if kind == POD.kind and meta.get("deletionTimestamp"):
+            leaving = (meta.get("labels") or {}).get(LABEL_COMPONENT) == COMPONENT_ROUTER
+            policies = cache.list(DRIFT_POLICY, meta["namespace"]) if leaving else []
+            return [Key(meta["namespace"], policy["metadata"]["name"]) for policy in policies]
         if kind not in (MODEL_DEPLOYMENT.kind, TRAINING_JOB.kind, MODEL_VERSION.kind, DRIFT_POLICY.kind):
             return []
-        namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        namespace, name = meta["namespace"], meta["name"]
         if kind == DRIFT_POLICY.kind:
             return [Key(namespace, other["metadata"]["name"]) for other in siblings_of(obj, cache)]
         found = []
@@ -140,7 +146,8 @@ class DriftPolicyController:
                 acted = await self._act(world, action) or acted
         except Stalled as error:  # the server or a stranger's object refuses a child; windows go on meanwhile
             decided = refused(decided, world, error, self._clock.now())
-        return await self._report(world, decided, acted=acted, pulling=told is not None)
+        again = None if told is None else LEAVING_PERIOD if told.leaving else pull_period(spec.window.seconds)
+        return await self._report(world, decided, acted=acted, again=again)
 
     def _taken_in(self, policy: JsonObject, spec: PolicySpec, book: Book, told: Round) -> Book:
         """The book with what the routers told, without windows that were examined two windows ago."""
@@ -232,7 +239,7 @@ class DriftPolicyController:
             made = found
         self._cache.upsert(made)
 
-    async def _report(self, world: World, decided: DriftDecision, *, acted: bool, pulling: bool) -> Outcome:
+    async def _report(self, world: World, decided: DriftDecision, *, acted: bool, again: float | None) -> Outcome:
         policy, decision = world.policy, decided.decision
         wrote = await write_status(self._store, self._cache, dict(policy), decision.status, manager=self._manager)
         for note in decision.events:
@@ -240,7 +247,5 @@ class DriftPolicyController:
         if decision.status.get("effect") is not None:
             labels = (policy["metadata"]["namespace"], policy["metadata"]["name"])
             metrics.DRIFT_EFFECT.labels(*labels).set(float(decision.status["effect"]))
-        waits = [decision.requeue_after] if decision.requeue_after is not None else []
-        if pulling:
-            waits.append(pull_period(world.spec.window.seconds))
+        waits = [seconds for seconds in (decision.requeue_after, again) if seconds is not None]
         return Outcome(min(waits, default=None), changed=wrote or acted)

@@ -4,13 +4,18 @@ Deployment, by uid, for a stranger's pod with our labels would get the token and
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from perennial.api import kinds, names
 from perennial.domain import conditions
+from perennial.domain.decision import JsonObject
+from perennial.domain.times import parse_time
 from perennial.ports import ObjectStore
 from perennial.render.router import TOKEN_KEY
 from perennial.runtime.cache import Cache
+
+LEAVING_SECONDS = 15
 
 
 class RouterPods:
@@ -34,15 +39,23 @@ class RouterPods:
 
     async def ready_pods(self, namespace: str) -> list[tuple[str, str, str]]:
         """(name, uid, ip) of the ready router pods whose owner chain leads to our Deployment, by uid."""
+        return [_address(pod) for pod in await self._believed(namespace) if _is_ready(pod)]
+
+    async def leaving_pods(self, namespace: str, now: datetime) -> list[tuple[str, str, str]]:
+        """The same of pods that are being stopped: they tell their last counts once they have drained."""
+        return [_address(pod) for pod in await self._believed(namespace) if _is_leaving(pod, now)]
+
+    async def _believed(self, namespace: str) -> list[JsonObject]:
+        """All router pods with an address whose owner chain leads to our Deployment."""
         fleet = self._cache.get(kinds.DEPLOYMENT, namespace, names.ROUTER)
         if fleet is None:
             return []
-        ready = []
+        found = []
         for pod in self._cache.list(kinds.POD, namespace, {names.LABEL_COMPONENT: names.COMPONENT_ROUTER}):
-            ip = (pod.get("status") or {}).get("podIP")
-            if ip and _is_ready(pod) and await self._owner_uid(namespace, pod) == fleet["metadata"]["uid"]:
-                ready.append((pod["metadata"]["name"], pod["metadata"]["uid"], ip))
-        return ready
+            reachable = (pod.get("status") or {}).get("podIP")
+            if reachable and await self._owner_uid(namespace, pod) == fleet["metadata"]["uid"]:
+                found.append(pod)
+        return found
 
     async def _owner_uid(self, namespace: str, pod: Mapping[str, Any]) -> str | None:
         """The uid of the Deployment above the pod's ReplicaSet; owners never change, so it is asked once."""
@@ -62,6 +75,16 @@ class RouterPods:
 def _controller(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
     references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
     return next((ref for ref in references if ref.get("controller")), None)
+
+
+def _address(pod: Mapping[str, Any]) -> tuple[str, str, str]:
+    return pod["metadata"]["name"], pod["metadata"]["uid"], pod["status"]["podIP"]
+
+
+def _is_leaving(pod: Mapping[str, Any], now: datetime) -> bool:
+    """Whether it is being stopped; deletionTimestamp is when its grace ends, and a lost node never removes it."""
+    end = pod["metadata"].get("deletionTimestamp")
+    return bool(end) and now < parse_time(end) + timedelta(seconds=LEAVING_SECONDS)
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -310,6 +310,25 @@ async def test_a_router_that_vanishes_keeps_its_counts_and_the_loss_is_stated() 
     assert window["lost"] > 0
 
 
+async def test_a_router_that_is_stopped_is_asked_for_its_last_counts() -> None:
+    place = Place()
+    await place.set_up(policy(action="Notify"), routers=2)
+    await place.next_window()
+    place.send(rows=300)
+    await place.world.run_for(20)
+    pod = place.world.obj(kinds.POD, "perennial-router-1")
+    await place.world.person(
+        {**pod, "metadata": {**pod["metadata"], "finalizers": ["test/kubelet"]}}, manager="kubelet"
+    )
+    place.send(rows=300, pod="perennial-router-1")
+    await place.world.store.delete(kinds.POD, "default", "perennial-router-1", uid=None)
+    await place.world.run_for(3)
+    place.routers.silent.add("perennial-router-1")
+    await place.world.run_for(WINDOW)
+    assert place.status()["window"]["samples"] == 600
+    assert place.condition("MetricsAvailable")["status"] == "True"
+
+
 async def test_a_silent_router_is_waited_for_and_then_said() -> None:
     place = Place()
     await place.set_up(policy(action="Notify"), routers=2)
