@@ -113,12 +113,16 @@ def _counters(requests: int, failed: int) -> dict[str, Any]:
 
 
 class ServingCluster:
-    """The Deployment controller, the scheduler and the kubelet. stuck: versions whose pods never become available."""
+    """The Deployment controller, the scheduler and the kubelet.
+
+    stuck: versions whose pods never become available; refused: why the API server refuses to make pods.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.routers = FakeRouters(world)
         self.stuck: set[str] = set()
+        self.refused = ""
         self.router_pods = 2
         self._pods: set[str] = set()
         world.store.on_event.append(self._on_event)
@@ -168,6 +172,9 @@ class ServingCluster:
             "readyReplicas": ready,
             "availableReplicas": ready,
         }
+        if self.refused:
+            failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": self.refused}
+            status = {**status, "conditions": [failure]}
         if obj.get("status") != status:
             self.world.store.put_status(kinds.DEPLOYMENT, meta["namespace"], meta["name"], status)
 

@@ -17,7 +17,7 @@ from perennial.domain import reasons
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import PerennialError
 from perennial.domain.rollout.commands import read_command
-from perennial.domain.rollout.pods import trouble_of
+from perennial.domain.rollout.pods import PodTrouble, trouble_of
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
 from perennial.domain.rollout.spec import DeploymentSpec, MetricCheck, read_spec
@@ -116,7 +116,9 @@ class DeploymentObserver:
         replicas = int(obj["spec"].get("replicas", 1))
         available = min(replicas, int(status.get("availableReplicas") or 0))
         drain = annotations.get(names.ANNOTATION_SCALE_DOWN_AT)
-        trouble = trouble_of(self._pods(meta["namespace"], obj) if available < replicas else ())
+        trouble = PodTrouble()
+        if available < replicas:
+            trouble = trouble_of(self._pods(meta["namespace"], obj), status.get("conditions") or ())
         return RevisionSeen(
             revision=revision,
             uid=meta["uid"],

@@ -14,6 +14,7 @@ from perennial.domain.conditions import Condition, merged
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Stalled
 from perennial.domain.rollout.decide import decide, is_new_intent
+from perennial.domain.rollout.news import trouble_news
 from perennial.domain.rollout.world import World
 from perennial.domain.times import rfc3339
 from perennial.ports import Clock, EventSink, MetricsSource, ObjectStore, RouterReports
@@ -100,7 +101,8 @@ class ModelDeploymentController:
             weight = (status.get("canary") or {}).get("weight", 0)
             metrics.ROLLOUT_INFO.labels(key.namespace, key.name).set(weight)
         wrote = await write_status(self._store, self._cache, deployment, status, manager=self._manager)
-        for note in decision.events:
+        news = trouble_news(recorded, status) if wrote else None
+        for note in (*decision.events, *((news,) if news is not None else ())):
             self._events.emit(deployment, note)
             log.info("ModelDeployment %s/%s: %s: %s", key.namespace, key.name, note.reason, note.message)
         return Outcome(requeue, changed=wrote)

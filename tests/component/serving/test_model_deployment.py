@@ -165,6 +165,7 @@ async def test_a_canary_that_never_becomes_ready_says_why_and_ends_on_its_deadli
     assert rig.stable() == V1
     assert rig.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
     assert "the directory is empty" in rig.status["rejected"][0]["message"]
+    assert rig.world.events.messages("ProgressDeadlineExceeded") == [rig.status["rejected"][0]["message"]]
 
 
 async def test_a_server_that_never_becomes_ready_is_named() -> None:
@@ -180,9 +181,20 @@ async def test_a_server_that_never_becomes_ready_is_named() -> None:
     assert rig.condition("Stalled") == ("True", "ProgressDeadlineExceeded")
     assert rig.condition("Available")[0] == "False"
     assert "readiness probe does not pass" in rig.words()
+    assert rig.world.events.messages("ProgressDeadlineExceeded") == [rig.words()]
     rig.cluster.stuck.clear()
     rig.cluster.refresh()
     await rig.cluster.run_until(lambda: rig.stable() == V1, seconds=30)
+
+
+async def test_pods_that_a_quota_refuses_are_told() -> None:
+    rig = Rig()
+    rig.cluster.stuck.add(V1)
+    rig.cluster.refused = 'pods "x" is forbidden: exceeded quota: gpus'
+    await rig.world.person(version(V1))
+    await rig.name(V1)
+    await rig.cluster.run_for(10)
+    assert f"its pods cannot be created: {rig.cluster.refused}" in rig.words()
 
 
 def revision_pod(rig: Rig, revision: str) -> dict[str, Any]:
@@ -307,6 +319,7 @@ async def test_a_missing_version_waits_and_is_served_when_it_comes() -> None:
     await rig.name(V1)
     assert rig.condition("Ready") == ("False", "VersionUnknown")
     assert f"ModelVersion {V1} does not exist" in rig.words()
+    assert rig.world.events.messages("VersionUnknown") == [rig.words()]
     await rig.world.person(version(V1))
     await rig.cluster.run_until(lambda: rig.stable() == V1, seconds=30)
 
@@ -327,6 +340,7 @@ async def test_what_only_a_person_can_repair_stalls_in_words(spec: dict[str, Any
     await rig.cluster.settle()
     assert rig.condition("Stalled") == ("True", reason)
     assert words in rig.words()
+    assert rig.world.events.messages(reason) == [rig.words()]
 
 
 async def test_git_policy_is_content_with_its_gitsync() -> None:

@@ -20,14 +20,21 @@ class PodTrouble:
     unschedulable_since: datetime | None = None
 
 
-def trouble_of(pods: Iterable[Mapping[str, Any]]) -> PodTrouble:
-    """The trouble of the first pod, by name, that has one; a later pod's only when no earlier one has any."""
+def trouble_of(
+    pods: Iterable[Mapping[str, Any]], deployment_conditions: Iterable[Mapping[str, Any]] = ()
+) -> PodTrouble:
+    """The trouble of the first pod, by name, that has one; a later pod's only when no earlier one has any.
+
+    When no pod has any, why the API server refuses to make pods (a quota, Pod Security), which only the conditions of
+    their Deployment tell.
+    """
     words, since = None, None
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
         if pod["metadata"].get("deletionTimestamp"):
             continue
         words = words or _words(pod)
         since = since or _unschedulable_since(pod)
+    words = words or _refused_words(deployment_conditions)
     return PodTrouble(bounded(words, _TROUBLE_BYTES) if words else None, since)
 
 
@@ -43,6 +50,13 @@ def _words(pod: Mapping[str, Any]) -> str | None:
     for entry in status.get("containerStatuses", ()):
         if "running" in (entry.get("state") or {}) and not entry.get("ready"):
             return f"container {entry['name']} runs but its readiness probe does not pass yet"
+    return None
+
+
+def _refused_words(deployment_conditions: Iterable[Mapping[str, Any]]) -> str | None:
+    for condition in deployment_conditions:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"its pods cannot be created: {condition.get('message') or condition.get('reason') or 'no details'}"
     return None
 
 

@@ -1,0 +1,32 @@
+"""Which trouble of a ModelDeployment is worth an event beside those that a rollout's steps emit. Pure.
+
+A rollout tells its own steps; this tells what stands in the way of one, or of what serves, when it begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perennial.domain import reasons
+from perennial.domain.conditions import find, is_true
+from perennial.domain.decision import EventNote
+
+_CHOICES = frozenset({reasons.SUSPENDED, reasons.VERSION_CHOSEN})
+"""No trouble: somebody wants it so."""
+_MOVING = frozenset({reasons.PODS_NOT_READY, reasons.PROGRESS_DEADLINE})
+"""Their words follow the pods; they are told once, when they begin."""
+
+
+def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> EventNote | None:
+    """The event for a Ready=False of `status` that the `recorded` conditions did not say; None when it is no news."""
+    ready = find(status.get("conditions") or (), "Ready") or {}
+    going = "rollout" in status and not is_true(status.get("conditions") or (), "Stalled")
+    if ready.get("status") != "False" or going:
+        return None
+    before = find(recorded, "Ready") or {}
+    reason, message = str(ready["reason"]), str(ready.get("message") or "")
+    same = before.get("status") == "False" and before.get("reason") == reason
+    if same and (reason in _MOVING or before.get("message") == message):
+        return None
+    if any(entry.get("message") and entry["message"] in message for entry in status.get("rejected") or ()):
+        return None  # told when it was rejected
+    return EventNote(reason, message, "Normal" if reason in _CHOICES else "Warning")
