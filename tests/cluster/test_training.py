@@ -45,9 +45,10 @@ spec:
   storage: {secretRef: {name: rain-store}}
   gate: [{metric: rows, min: "100"}]
   retry: {maxAttempts: 1, backoffSeconds: 0}
-  pendingSeconds: 25
+  pendingSeconds: 600
 """
 
+SOON = {"pendingSeconds": 25}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "exit-1": ({"args": ["exit", "1"]}, "train ended with exit code 1; the end of its log: this container was told"),
     "exit-65": ({"args": ["exit", "65"]}, "exit code 65 (DataInvalid), which is not retried"),
@@ -55,10 +56,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"command": ["python3", "-c", f"bytearray({GIB})"], "args": []},
         "ran out of memory (its limit of 128Mi)",
     ),
-    "no-image": ({"image": "registry.local/absent:1"}, "cannot get image registry.local/absent:1"),
-    "no-gpu": ({"resources": {"limits": {"nvidia.com/gpu": "99"}}}, "(missing nvidia.com/gpu)"),
-    "no-quota": ({"resources": {"limits": {"example.com/gpu": "1"}}}, "exceeded quota"),
-    "no-secret": ({"storage": {"secretRef": {"name": "absent"}}}, 'secret "absent" not found'),
+    "no-image": ({**SOON, "image": "registry.local/absent:1"}, "cannot get image registry.local/absent:1"),
+    "no-gpu": ({**SOON, "resources": {"limits": {"nvidia.com/gpu": "99"}}}, "(missing nvidia.com/gpu)"),
+    "no-quota": ({**SOON, "resources": {"limits": {"example.com/gpu": "1"}}}, "exceeded quota"),
+    "no-secret": ({**SOON, "storage": {"secretRef": {"name": "absent"}}}, 'secret "absent" not found'),
     "bad-digest": (
         {"datasets": [{"name": "train", "uri": "s3://data/train/", "digest": "sha256:" + "0" * 64}]},
         "is required; correct the digest",
