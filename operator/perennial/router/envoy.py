@@ -219,7 +219,8 @@ def _revision_cluster(name: str) -> JsonObject:
         "@type": _TYPE + "envoy.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "ads": {}}},
+        # No time-out for the first endpoints: an Envoy that starts without its agent must not become ready and say 503.
+        "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}},
         "connect_timeout": "2s",
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -65,3 +66,27 @@ async def test_an_agent_that_restarts_alone_leaves_envoy_serving(
     await asyncio.wait_for(running.agent, 10)
     assert (await running.post())[0] == 200
     assert not tmp_path.joinpath(agent.DRAINED).exists()
+
+
+async def test_an_envoy_that_starts_without_its_agent_is_not_ready_before_it_has_endpoints(running: Router) -> None:
+    await running.ready("rain", STABLE, await running.serve("stable"))
+    await running.split("rain", 1, {STABLE: 100})
+    await running.confirmed("rain", 1)
+    await running.stop_agent()
+    await running.stop_envoy()
+    await running.start_envoy()
+
+    async def waiting_for_endpoints() -> bool:
+        page = f"http://127.0.0.1:{running.layout.admin_port}/ready"
+        try:
+            async with running.session.get(page) as response:
+                return (await response.text()).strip() == "PRE_INITIALIZING"
+        except aiohttp.ClientError:
+            return False
+
+    await eventually(waiting_for_endpoints, "Envoy waits")
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await running.post()
+    running.start_agent()
+    await running.envoy_ready()
+    assert (await running.post())[0] == 200
