@@ -70,6 +70,8 @@ class Kubelet:
         entries = [dict(e) for e in status.get(key, ()) if e["name"] != container]
         before = next((e for e in status.get(key, ()) if e["name"] == container), {})
         status[key] = [*entries, {**before, "name": container, "state": dict(state), **more}]
+        if not is_init and "terminated" in state:
+            status["phase"] = "Failed" if state["terminated"]["exitCode"] else "Succeeded"
         self.set_status(pod["metadata"]["name"], status)
 
     def start(self, job_name: str, container: str, index: int = 0, image_id: str = "") -> None:

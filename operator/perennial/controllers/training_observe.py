@@ -4,6 +4,7 @@ Must not decide; it looks only at what the recorded run makes worth looking at, 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -86,8 +87,11 @@ class TrainingObserver:
         self, job: JsonObject, run: Mapping[str, Any], owned: Sequence[JsonObject], now: datetime
     ) -> World:
         children = await self._children(job, run)
-        pods = self._pods(job, run, children)
-        known = World(job, children=children, owned=owned, pods=pods)
+        newest = {child["metadata"]["uid"] for child in list(children.values())[-1:]}
+        every = self._pods(job, run, children)
+        pods = tuple(pod for pod in every if _owners(pod) & newest)
+        earlier = tuple(pod for pod in every if not _owners(pod) & newest)
+        known = World(job, children=children, owned=owned, pods=pods, earlier_pods=earlier)
         stage = current_stage(known)
         child = children.get(stage) if stage is not None else None
         if stage is None:
@@ -97,15 +101,12 @@ class TrainingObserver:
             champion = await self._fixed_champion(job, run)
             base, problem = await self._base(job)
         elif is_failed(child):
-            return World(job, children=children, owned=owned, pods=pods, log_tail=await self._log_tail(job, pods))
-        return World(
-            job,
+            return replace(known, log_tail=await self._log_tail(job, pods))
+        return replace(
+            known,
             champion=champion,
             base=base,
             base_problem=problem,
-            children=children,
-            owned=owned,
-            pods=pods,
             events=await self._events(job, run, child, pods, now),
             resolution=await self._resolution(job, run, pods),
         )
@@ -126,16 +127,14 @@ class TrainingObserver:
     def _pods(
         self, job: JsonObject, run: Mapping[str, Any], children: Mapping[Stage, JsonObject]
     ) -> tuple[JsonObject, ...]:
-        """The pods of the attempt's newest Job."""
+        """All pods of the attempt's Jobs."""
         labels = {
             LABEL_RUN: run["id"],
             LABEL_ATTEMPT: str(run["attempt"]),
             LABEL_OWNER_NAME: job["metadata"]["name"],
         }
-        newest = list(children.values())[-1:]
-        uids = {child["metadata"]["uid"] for child in newest}
-        pods = self._cache.list(POD, job["metadata"]["namespace"], labels)
-        return tuple(p for p in pods if any(o.get("uid") in uids for o in p["metadata"].get("ownerReferences") or ()))
+        uids = {child["metadata"]["uid"] for child in children.values()}
+        return tuple(p for p in self._cache.list(POD, job["metadata"]["namespace"], labels) if _owners(p) & uids)
 
     async def _fixed_champion(self, job: JsonObject, run: Mapping[str, Any]) -> Champion | None:
         """Where the champion that the run has fixed lies."""
@@ -228,15 +227,7 @@ class TrainingObserver:
             publication = await self._publication(job, known.pods, "publish")
             if publication.lost:
                 report, publication = await self._reported(job, run, publication)
-        return World(
-            job,
-            version=version,
-            children=known.children,
-            owned=known.owned,
-            pods=known.pods,
-            publication=publication,
-            report=report,
-        )
+        return replace(known, version=version, publication=publication, report=report)
 
     async def _publication(
         self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], container: str
@@ -273,10 +264,11 @@ class TrainingObserver:
         if report is None or not is_complete(report):
             return report, lost
         labels = {LABEL_RUN: run["id"], LABEL_ATTEMPT: str(run["attempt"])}
-        pods = [
-            pod
-            for pod in self._cache.list(POD, namespace, labels)
-            if any(o.get("uid") == report["metadata"]["uid"] for o in pod["metadata"].get("ownerReferences") or ())
-        ]
+        uid = report["metadata"]["uid"]
+        pods = [pod for pod in self._cache.list(POD, namespace, labels) if uid in _owners(pod)]
         again = await self._publication(job, pods, "report")
         return report, again if again.record or not again.lost else Publication(problem=again.problem)
+
+
+def _owners(obj: Mapping[str, Any]) -> set[str]:
+    return {str(owner.get("uid")) for owner in obj["metadata"].get("ownerReferences") or ()}

@@ -51,8 +51,10 @@ def test_accelerators_are_known_by_name() -> None:
 def test_gpu_seconds_tell_held_from_training() -> None:
     from datetime import UTC, datetime
 
-    pod = {
+    gpus = {"resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    pod: dict[str, Any] = {
         "metadata": {"name": "p"},
+        "spec": {"initContainers": [{}, gpus, gpus], "containers": [{"resources": {"limits": {"cpu": "2"}}}]},
         "status": {
             "phase": "Succeeded",
             "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
@@ -70,5 +72,6 @@ def test_gpu_seconds_tell_held_from_training() -> None:
         },
     }
     later = datetime(2026, 1, 2, tzinfo=UTC)
-    assert gpu_seconds([pod], {"limits": {"nvidia.com/gpu": "2"}}, later) == {"held": 120, "training": 60}
-    assert gpu_seconds([pod], {"limits": {"cpu": "2"}}, later) == {"held": 0, "training": 0}
+    assert gpu_seconds([pod], later) == {"held": 120, "training": 60}
+    pod["spec"]["initContainers"] = [{}]
+    assert gpu_seconds([pod], later) == {"held": 0, "training": 0}

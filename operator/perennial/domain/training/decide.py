@@ -19,7 +19,6 @@ from perennial.domain.training import gate, progress, waiting
 from perennial.domain.training.champion import Champion
 from perennial.domain.training.finish import Run, ended, finish_with_version, give_up, standing, status
 from perennial.domain.training.lineage import Observed, version_spec
-from perennial.domain.training.record import Record
 from perennial.domain.training.run import RunIdentity, identities, job_name, version_name
 from perennial.domain.training.state import PHASES, STARTING, Phase
 from perennial.domain.training.usage import gpu_seconds
@@ -366,7 +365,7 @@ def _too_late(world: World, run: Run, now: datetime) -> Decision[Action] | None:
 
 
 def _with_usage(world: World, run: Run, now: datetime) -> Run:
-    used = gpu_seconds(world.pods, world.spec.get("resources"), now)
+    used = gpu_seconds([*world.earlier_pods, *world.pods], now)
     before = run.get("gpuSeconds") or {}
     total = {key: int(before.get(key, 0)) + amount for key, amount in used.items()}
     return {**run, "gpuSeconds": total}
@@ -411,7 +410,7 @@ def _publish(world: World, run: Run, now: datetime) -> Decision[Action]:
     if publication is None:
         return Decision(status(world, run, made, now), requeue_after=1.0)
     if publication.record is not None:
-        spec = version_spec(world.spec, publication.record, _observed(world, run, publication.record))
+        spec = version_spec(world.spec, publication.record, _observed(world, run))
         return Decision(status(world, run, made, now), (CreateVersion(name, spec),), requeue_after=0.0)
     if publication.lost:
         return _report(world, run, publication.problem, made, now)
@@ -431,7 +430,7 @@ def _report(world: World, run: Run, problem: str, made: list[Condition], now: da
     return Decision(status(world, run, made, now), requeue_after=POLL_SECONDS)
 
 
-def _observed(world: World, run: Run, record: Record) -> Observed:
+def _observed(world: World, run: Run) -> Observed:
     image_id = str(run.get("imageDigest") or progress.image_id(world.pods))
     image = str(world.spec["image"])
     if "@" in image_id:

@@ -55,14 +55,16 @@ def _training(pod: Mapping[str, Any], now: datetime) -> float:
     return 0.0
 
 
-def gpu_seconds(
-    pods: Sequence[Mapping[str, Any]], resources: Mapping[str, Any] | None, now: datetime
-) -> dict[str, int]:
+def held_by(pod: Mapping[str, Any]) -> int:
+    """Accelerators that a pod holds while it lives: its largest init container, or all its containers together."""
+    spec = pod.get("spec") or {}
+    first = max((accelerators(c.get("resources")) for c in spec.get("initContainers") or ()), default=0)
+    return max(first, sum(accelerators(c.get("resources")) for c in spec.get("containers") or ()))
+
+
+def gpu_seconds(pods: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, int]:
     """{held, training} in GPU-seconds of an attempt's pods; both 0 when no GPU is asked for."""
-    count = accelerators(resources)
-    if not count:
-        return {"held": 0, "training": 0}
     return {
-        "held": round(count * sum(_held(pod, now) for pod in pods)),
-        "training": round(count * sum(_training(pod, now) for pod in pods)),
+        "held": round(sum(held_by(pod) * _held(pod, now) for pod in pods)),
+        "training": round(sum(held_by(pod) * _training(pod, now) for pod in pods)),
     }

@@ -36,8 +36,9 @@ class Artifact:
 class World:
     """job: the TrainingJob. version: the ModelVersion that one of its run identities names, read live.
     champion: the answer of champion.choose when the pass needs one. children: the Jobs of the current attempt by
-    stage. owned: all Jobs of this TrainingJob. pods: of the current attempt. events: by the uid they are about.
-    resolution: what fetch resolved. publication: of a complete attempt. report: the report Job."""
+    stage. owned: all Jobs of this TrainingJob. pods: of the attempt's newest Job; earlier_pods: of its Jobs before.
+    events: by the uid they are about. resolution: what fetch resolved. publication: of a complete attempt.
+    report: the report Job."""
 
     job: JsonMapping
     version: JsonMapping | None = None
@@ -47,6 +48,7 @@ class World:
     children: Mapping[Stage, JsonMapping] = field(default_factory=dict)
     owned: Sequence[JsonMapping] = ()
     pods: Sequence[JsonMapping] = ()
+    earlier_pods: Sequence[JsonMapping] = ()
     events: Mapping[str, Sequence[JsonMapping]] = field(default_factory=dict)
     log_tail: str = ""
     resolution: Sequence[JsonMapping] | None = None
