@@ -351,25 +351,6 @@ async def test_a_restart_costs_reads_and_no_writes(bench: Bench) -> None:
     assert world.store.writes[before:] == []
 
 
-async def test_killed_after_any_write_it_ends_in_the_same_world(bench: Bench) -> None:
-    old = bench.person.push({"app/a.yaml": config_map("a"), "app/b.yaml": config_map("b"), "app/d.yaml": deployment()})
-    await bench.start()
-    first = bench.world
-    new = bench.person.push({"app/b.yaml": None, "app/c.yaml": config_map("c")})
-    await bench.poll()
-    wanted, writes = first.snapshot(), first.writes_in_passes
-    assert writes >= 8
-    for write in range(1, writes + 1, 2):
-        bench.person.reset(old)
-        world = bench.world = bench.new_world()
-        world.crash_after(write)
-        await bench.start()
-        bench.person.reset(new)
-        await bench.poll()
-        assert world.crashes == 1
-        assert world.snapshot() == wanted, f"after write {write}"
-
-
 def _target(obj: dict) -> "object":  # type: ignore[type-arg]
     from perennial.ports import PatchTarget
 

@@ -328,29 +328,6 @@ async def test_killed_around_a_push_every_change_lands_exactly_once(bench: Bench
     assert stopping.died
 
 
-async def test_killed_after_any_write_the_commits_are_the_same(bench: Bench) -> None:
-    world = await first_served(bench)
-    writes = world.writes_in_passes
-    wanted = bench.person.log()
-    assert len(wanted) == 3 and writes > 8
-    root = bench.person.git("rev-list", "--max-parents=0", "main")
-    for write in range(5, writes + 1, 5):
-        bench.person.reset(root)
-        bench.world = world = bench.new_world()
-        world.crash_after(write)
-        await bench.start(**WRITES)
-        report(world)
-        await world.settle()
-        await train(world, "rain-r1", 1)
-        await bench.poll()
-        report(world)
-        serve(world, "rain-r1")
-        await world.settle()
-        await bench.poll()
-        assert world.crashes == 1
-        assert bench.person.log() == wanted, f"after write {write}"
-
-
 async def test_a_cluster_rebuilt_from_the_repository_commits_nothing(bench: Bench) -> None:
     world = await first_served(bench)
     await train(world, "rain-r2", 2)
