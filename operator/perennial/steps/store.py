@@ -169,6 +169,8 @@ def remote_tree(place: Location) -> Tree:
 
 def upload(source: Path, tree: Tree, place: Location) -> None:
     """Put the files of a local tree at a content-addressed place. Doing it again, or twice at once, changes nothing."""
+    if place.is_http:
+        raise ConfigProblem(f"{place.uri} can only be read; models are written to s3, gs, abfs or pvc://claim/path/")
     with named_errors(f"uploading to {place.uri}"):
         if place.is_local:
             _upload_local(source, tree, Path(place.path), place.uri)

@@ -2,9 +2,11 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,40 @@ def test_wrong_credentials_end_with_78_and_name_the_field(s3: Any, step: Any, tm
 def test_input_that_is_no_json_ends_with_64(step: Any) -> None:
     assert step("fetch", "nonsense").code == 64
     assert step("dance", "{}").code == 64
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server with one file."""
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "stations.csv").write_bytes(b"a,b\n1,2\n")
+    serve = partial(QuietFiles, directory=str(tmp_path / "www"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_file_of_the_web_is_read_and_nothing_can_be_written_there(step: Any, tmp_path: Path, web: str) -> None:
+    digest = "sha256:" + sha256(b"a,b\n1,2\n").hexdigest()
+    good = step("fetch", fetch_input(item(web + "stations.csv", tmp_path / "in", digest=digest)))
+    assert good.code == 0, good.message
+    assert (tmp_path / "in" / "stations.csv").read_bytes() == b"a,b\n1,2\n"
+    probe = step("digest", {"datasets": [{"name": "s", "uri": web + "stations.csv"}]})
+    assert json.loads(probe.message)["datasets"][0]["digest"] == digest
+    absent = step("fetch", fetch_input(item(web + "absent.csv", tmp_path / "in")))
+    assert absent.code == 65, absent.message
+    given = publish_input(Store(web, {}), output_folder(tmp_path), tmp_path)
+    refused = step("publish", given)
+    assert refused.code == 78
+    assert "http" in refused.message
 
 
 # --- publish --------------------------------------------------------------------------------------------------------
