@@ -154,7 +154,8 @@ class DeploymentObserver:
         verifying = rollout.state in (State.SHIFTING, State.WITHDRAWING)
         period = VERIFY_SECONDS if verifying else float(spec.analysis.period_seconds)
         pods = await self._fleet.ready_pods(namespace)
-        if last is not None and last.of == of and (now - last.time).total_seconds() < period * 0.9:
+        warm = last is not None and last.time < rollout.counts_from(spec.analysis.warmup_seconds) <= now
+        if last is not None and last.of == of and not warm and (now - last.time).total_seconds() < period * 0.9:
             uids = {uid for _, uid, _ in pods}
             known = tuple(replace(router, reading=None) for router in last.routers if router.uid in uids)
             new = uids - {router.uid for router in known}

@@ -9,6 +9,7 @@ import pytest
 
 from perennial.api import kinds
 from perennial.domain.errors import Invalid
+from perennial.domain.times import parse_time
 from perennial.ports import MetricSample
 from tests.component.serving.rig import GATE, V1, V2, V3, Rig, deployment, version
 from tests.fakes.world import stop_after_every_write
@@ -612,3 +613,13 @@ async def test_a_deployment_whose_children_were_deleted_by_hand_gets_them_back()
     assert rig.world.obj(kinds.DEPLOYMENT, f"rain-rev-{revision}")
     assert rig.world.obj(kinds.SERVICE, "rain")
     assert rig.condition("Ready") == ("True", "Serving")
+
+
+async def test_counting_begins_right_at_the_end_of_the_warm_up() -> None:
+    rig = await Rig().serve_first(analysis={"warmupSeconds": 3, "periodSeconds": 2})
+    await rig.name(V2, analysis={"warmupSeconds": 3, "periodSeconds": 2})
+    verified = parse_time(rig.status["rollout"]["weightVerifiedTime"])
+    await rig.cluster.run_until(lambda: rig.status["rollout"]["analysis"]["requests"] > 0, seconds=20)
+    tally = rig.status["rollout"]["evidence"]["tallies"][0]
+    began = (rig.world.clock.now() - verified).total_seconds() - tally["milliseconds"] / 1000
+    assert began == pytest.approx(3.0, abs=0.1)

@@ -6,7 +6,7 @@ then what the state waits for.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
@@ -46,6 +46,9 @@ class Moment:
         requeue = float(self.world.spec.analysis.period_seconds) if self.live > 0 else WAIT_SECONDS
         if self.rollout.state is State.SHIFTING:
             requeue = VERIFY_SECONDS
+        warm = (self.rollout.counts_from(self.world.spec.analysis.warmup_seconds) - self.now).total_seconds()
+        if self.live > 0 and warm > 0:
+            requeue = min(requeue, warm)  # the first look that counts comes right at its end
         return Change(self.recorded, words=words, finding=self.finding, requeue=requeue)
 
     def next_step(
@@ -85,12 +88,11 @@ def look(world: World, now: datetime) -> Moment:
     finding = None
     if live > 0:
         if readings:
-            warm = (rollout.verified or rollout.state_since) + timedelta(seconds=analysis.warmup_seconds)
             evidence = rollout.evidence.look(
                 readings,
                 weight=live,
                 traffic_version=world.recorded.traffic_version,
-                counts_from=warm,
+                counts_from=rollout.counts_from(analysis.warmup_seconds),
                 now=now,
                 codes=analysis.failure_codes,
             )

@@ -5,7 +5,7 @@ Must not judge and must not read a clock; the controller builds a World from the
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.commands import BadCommand, Command
@@ -112,6 +112,10 @@ class Rollout:
     reason: str | None = None
     message: str | None = None
     evidence: Evidence = field(default_factory=Evidence)
+
+    def counts_from(self, warmup_seconds: int) -> datetime:
+        """When the warm-up of the live weight ends: requests before that are not counted."""
+        return (self.verified or self.state_since) + timedelta(seconds=warmup_seconds)
 
 
 @dataclass(frozen=True, slots=True)
