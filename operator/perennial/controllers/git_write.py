@@ -153,12 +153,16 @@ class WriteBack:
         return outbox.derive(OutboxWorld(world.scope, views, world.versions, world.ended))
 
     def _deployments(self, spec: SyncSpec, snapshot: Snapshot) -> list[DeploymentView]:
+        named: dict[str, list[Document]] = {}
+        for document in snapshot.documents:
+            if document.content.get("kind") == kinds.MODEL_DEPLOYMENT.kind:
+                named.setdefault(str(field_of(document.content, ("metadata", "name"))), []).append(document)
         views = []
-        for live in self._cache.list(kinds.MODEL_DEPLOYMENT, spec.namespace):
-            name = live["metadata"]["name"]
-            document = find(snapshot.documents, kinds.MODEL_DEPLOYMENT, name)
-            if document is not None:
-                views.append(DeploymentView(name, document.content, live))
+        for name, documents in named.items():
+            found = find(documents, kinds.MODEL_DEPLOYMENT, name)
+            live = self._cache.get(kinds.MODEL_DEPLOYMENT, spec.namespace, name)
+            if found is not None and live is not None:
+                views.append(DeploymentView(name, found.content, live))
         return views
 
     def _versions(self, spec: SyncSpec, snapshot: Snapshot) -> dict[str, VersionView]:

@@ -97,13 +97,17 @@ def derive(world: OutboxWorld) -> Outbox:
     """All changes that Git lacks, in the order in which they happened: failures, promotions, proposals."""
     changes: list[Change] = []
     refused: list[str] = []
+    by_model: dict[str, list[VersionView]] = {}
+    for view in world.versions.values():
+        by_model.setdefault(str(view.facts.get("model")), []).append(view)
     for deployment in world.deployments:
         failures, words = _failures(world, deployment)
         changes += failures
         refused += words
         changes += _served(world, deployment)
         if not failures and not words:
-            changes += _updates(world, deployment)
+            model = str(field_of(deployment.live, ("spec", "model", "name")))
+            changes += _updates(world, deployment, by_model.get(model, ()))
     return Outbox(tuple(change for change in changes if change.id not in world.ended), tuple(refused))
 
 
@@ -182,13 +186,13 @@ def _served(world: OutboxWorld, deployment: DeploymentView) -> list[Change]:
     return [Change(identity, "Served", deployment.name, version, reason, moment)]
 
 
-def _updates(world: OutboxWorld, deployment: DeploymentView) -> list[Change]:
+def _updates(world: OutboxWorld, deployment: DeploymentView, versions: Iterable[VersionView]) -> list[Change]:
     """At most one proposal: the newest accepted version, once, and never one older than the one named."""
     named = field_of(deployment.document)
     settled = named == field_of(deployment.live) and not _in_progress(deployment) and _is_current(deployment)
     if _policy(deployment) != "Git" or not settled or field_of(deployment.live, ("spec", "suspend")):
         return []
-    newest = newest_accepted(world.versions.values(), deployment)
+    newest = newest_accepted(versions, deployment)
     if newest is None or newest.name == named or entries(newest.records, "proposed", deployment.name):
         return []
     current = world.versions.get(named or "")
@@ -200,14 +204,12 @@ def _updates(world: OutboxWorld, deployment: DeploymentView) -> list[Change]:
 
 
 def newest_accepted(versions: Iterable[VersionView], deployment: DeploymentView) -> VersionView | None:
-    """The accepted version of the deployment's model with the highest finishedTime and no rejection here."""
-    model = field_of(deployment.live, ("spec", "model", "name"))
+    """Of the versions of its model the accepted one with the highest finishedTime and no rejection here."""
     failed = {entry.get("version") for entry in field_of(deployment.live, ("status", "rejected")) or ()}
     fitting = [
         view
         for view in versions
         if view.live is not None
-        and view.facts.get("model") == model
         and is_accepted(view.facts)
         and not view.records.get("retired")
         and not entries(view.records, "rejections", deployment.name)
