@@ -191,7 +191,7 @@ def _envoy(settings: RouterSettings) -> JsonObject:
     container["ports"] = [{"name": "http", "containerPort": ENVOY_PORT, "protocol": "TCP"}]
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", _DRAIN_HOOK]}}}
     probe = {"httpGet": {"path": READY_PATH, "port": "http"}}
-    container["startupProbe"] = {**probe, "periodSeconds": 1, "failureThreshold": 60}
+    container["startupProbe"] = {**probe, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 300}
     container["readinessProbe"] = {**probe, "periodSeconds": 2, "failureThreshold": 2}
     # Not the ready page: it fails on purpose while draining, and Envoy must not be killed for that.
     container["livenessProbe"] = {"tcpSocket": {"port": "http"}, "periodSeconds": 10, "failureThreshold": 6}
@@ -204,13 +204,10 @@ def _agent(settings: RouterSettings) -> JsonObject:
     container["volumeMounts"].append({"name": "token", "mountPath": _TOKEN_DIRECTORY, "readOnly": True})
     container["ports"] = [{"name": "agent", "containerPort": AGENT_PORT, "protocol": "TCP"}]
     container["readinessProbe"] = {"httpGet": {"path": "/readyz", "port": "agent"}, "periodSeconds": 1}
-    container["livenessProbe"] = {
-        "httpGet": {"path": "/healthz", "port": "agent"},
-        "initialDelaySeconds": 15,
-        "periodSeconds": 10,
-        "timeoutSeconds": 5,
-        "failureThreshold": 6,
-    }
+    probe = {"httpGet": {"path": "/healthz", "port": "agent"}, "timeoutSeconds": 5}
+    # A starved node slows the start; a restart would only make that worse.
+    container["startupProbe"] = {**probe, "periodSeconds": 2, "failureThreshold": 150}
+    container["livenessProbe"] = {**probe, "periodSeconds": 10, "failureThreshold": 6}
     return container
 
 
