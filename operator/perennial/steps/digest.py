@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from perennial.domain.conditions import MAX_MESSAGE_BYTES
+from perennial.domain.errors import Stalled
 from perennial.domain.training.record import record_line
 from perennial.steps.digests import local_tree
-from perennial.steps.errors import DataProblem
+from perennial.steps.errors import StepError
 from perennial.steps.locations import CLAIMS_ROOT, locate
 from perennial.steps.output import Output
-from perennial.steps.store import remote_tree, resolve
+from perennial.steps.store import named_errors, remote_tree, resolve
 
 
 def digest_uri(
@@ -27,15 +28,16 @@ def digest_uri(
 
 
 def digest_of(place: str, environ: Mapping[str, str]) -> tuple[str, int]:
-    """(digest, bytes) of a local path or a URI, for people who want to pin data; StepError when it cannot be read."""
-    if "://" in place:
-        read = digest_uri(place, environ)
-        return str(read["digest"]), int(read["sizeBytes"])
-    path = Path(place)
-    if not path.exists():
-        raise DataProblem(f"there is nothing at {place}")
-    tree = local_tree(path)
-    return tree.digest, tree.size
+    """(digest, bytes) of a local path or a URI, for people who want to pin data; Stalled when it cannot be read."""
+    try:
+        if "://" in place:
+            read = digest_uri(place, environ)
+            return str(read["digest"]), int(read["sizeBytes"])
+        with named_errors(f"reading {place}"):
+            tree = local_tree(Path(place).resolve(strict=True))
+            return tree.digest, tree.size
+    except StepError as error:
+        raise Stalled("Unreadable", str(error)) from error
 
 
 def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) -> None:

@@ -15,8 +15,10 @@ import s3fs
 
 from perennial.domain.conditions import MAX_MESSAGE_BYTES
 from perennial.domain.drift.baseline import parse_baseline
+from perennial.domain.errors import Stalled
 from perennial.domain.training.failure import RANKS_MISSING
 from perennial.domain.training.record import digest_of, find_line, parse_record, parse_resolution, parse_summary
+from perennial.steps import digest
 from perennial.steps.main import run_step
 from tests.component.steps.conftest import Store
 from tests.support.ports import free_port
@@ -216,6 +218,17 @@ def test_wrong_credentials_end_with_78_and_name_the_field(s3: Any, step: Any, tm
     assert "wrong" not in result.message
 
 
+def test_people_get_the_same_digest_and_one_sentence_when_there_is_none(store: Store, tmp_path: Path) -> None:
+    uri = fill(store, "train/")
+    for name, data in FILES.items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(data)
+    assert digest.digest_of(uri, store.environ) == digest.digest_of(str(tmp_path / "copy"), {}) == (sums(FILES), 8)
+    for absent in (store.uri + "absent/", str(tmp_path / "absent")):
+        with pytest.raises(Stalled, match="there is nothing at that address"):
+            digest.digest_of(absent, store.environ)
+
+
 def test_input_that_is_no_json_ends_with_64(step: Any) -> None:
     assert step("fetch", "nonsense").code == 64
     assert step("dance", "{}").code == 64
@@ -241,12 +254,12 @@ class QuietFiles(SimpleHTTPRequestHandler):
 
 
 def test_a_file_of_the_web_is_read_and_nothing_can_be_written_there(step: Any, tmp_path: Path, web: str) -> None:
-    digest = "sha256:" + sha256(b"a,b\n1,2\n").hexdigest()
-    good = step("fetch", fetch_input(item(web + "stations.csv", tmp_path / "in", digest=digest)))
+    pinned = "sha256:" + sha256(b"a,b\n1,2\n").hexdigest()
+    good = step("fetch", fetch_input(item(web + "stations.csv", tmp_path / "in", digest=pinned)))
     assert good.code == 0, good.message
     assert (tmp_path / "in" / "stations.csv").read_bytes() == b"a,b\n1,2\n"
     probe = step("digest", {"datasets": [{"name": "s", "uri": web + "stations.csv"}]})
-    assert json.loads(probe.message)["datasets"][0]["digest"] == digest
+    assert json.loads(probe.message)["datasets"][0]["digest"] == pinned
     absent = step("fetch", fetch_input(item(web + "absent.csv", tmp_path / "in")))
     assert absent.code == 65, absent.message
     given = publish_input(Store(web, {}), output_folder(tmp_path), tmp_path)
