@@ -29,27 +29,32 @@ HOW = (
 _DIGEST = "sha256:" + "a" * 64
 _SPECS: Mapping[str, Mapping[str, Any]] = {
     "ModelVersion": {
-        "model": "rain",
+        "model": "",
         "artifact": {"uri": "s3://bench/models/rain/", "digest": _DIGEST, "format": "sklearn"},
     },
     "TrainingJob": {
-        "model": "rain",
+        "model": "",
         "image": "registry.local/none:1",
         "datasets": [{"name": "train", "uri": "s3://bench/train/"}],
         "output": {"uri": "s3://bench/models/", "format": "sklearn"},
         "gate": [{"metric": "roc_auc", "min": "0.80"}],
         "suspend": True,
     },
-    "DriftPolicy": {"deploymentRef": {"name": "none"}},
+    "DriftPolicy": {},
 }
 
 
 def made(number: int, prefix: str, namespace: str) -> dict[str, Any]:
-    """The object of that number."""
+    """The object of that number; each three belong to a model of their own, as in life."""
     kind = KINDS[number % len(KINDS)]
-    name = f"{prefix}-{number:04d}"
+    name, model = f"{prefix}-{number:04d}", f"{prefix}-m{number // len(KINDS)}"
+    spec = dict(_SPECS[kind.kind])
+    if "model" in spec:
+        spec["model"] = model
+    else:
+        spec["deploymentRef"] = {"name": model}
     metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": dict(_SPECS[kind.kind])}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 
 
 async def steadily(store: KubeStore, namespace: str) -> None:
