@@ -13,16 +13,11 @@ REGISTRY = "registry.local"
 
 
 def perennial() -> Image:
-    """Operator, router and steps."""
+    """Operator, router and steps: our own wheel on top of the image with all dependencies."""
     wheel = wheels.of_project(ROOT, [ROOT / "operator", ROOT / "pyproject.toml"])
-    return _tagged(
-        Image(
-            "perennial",
-            ROOT / "Dockerfile",
-            requirements=wheels.pinned(ROOT / "requirements-image.lock"),
-            own_wheels=[wheel],
-        )
-    )
+    requirements = wheels.pinned(ROOT / "requirements-image.lock")
+    dependencies = _tagged(Image("perennial-dependencies", ROOT / "Dockerfile", requirements=requirements))
+    return _tagged(Image("perennial", ROOT / "Dockerfile", own_wheels=[wheel], base=dependencies))
 
 
 def sklearn() -> Image:
