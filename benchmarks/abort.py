@@ -294,6 +294,9 @@ def main() -> int:
         "start_to_verdict_p90_s": support.percentile(seen, 0.9),
         "verdict_to_zero_p50_s": support.percentile(gone, 0.5),
         "verdict_to_zero_p99_s": support.percentile(gone, 0.99),
+        "verdict_to_last_canary_answer_p99_s": support.percentile(
+            [result["last_canary_answer_after_verdict_s"] for result in results], 0.99
+        ),
         "requests_failed_stable": len([line for line in lines if "code" in line and "run" not in line]),
     }
     support.write("abort", figures, results, HOW.format(runs=runs, share=FAIL_SHARE, warmup=WARMUP_SECONDS))
