@@ -39,14 +39,18 @@ class Sender:
     """Sends rows over a few kept-alive connections and counts answers by status and answering revision."""
 
     def __init__(self, url: str, model: str, observe: bool) -> None:
-        self._clients = [triton.InferenceServerClient(url, network_timeout=30.0) for _ in range(CONNECTIONS)]
+        self._url = url
         self._model = model
         self._headers = {} if observe else {"x-perennial-observe": "none"}
         self._lock = threading.Lock()
         self.sent = 0
         self.failures: Counter[str] = Counter()
 
-    def send(self, slot: int, row: np.ndarray) -> float | None:
+    def connect(self) -> triton.InferenceServerClient:
+        """A kept-alive connection; it must stay in the thread that made it."""
+        return triton.InferenceServerClient(self._url, network_timeout=30.0)
+
+    def send(self, client: triton.InferenceServerClient, row: np.ndarray) -> float | None:
         """One request; the prediction, or None when it failed (counted with what is known of who failed)."""
         inputs = []
         for name, value in zip(rain.FEATURES, row, strict=True):
@@ -56,7 +60,7 @@ class Sender:
         with self._lock:
             self.sent += 1
         try:
-            answer = self._clients[slot].infer(self._model, inputs, headers=self._headers)
+            answer = client.infer(self._model, inputs, headers=self._headers)
         except InferenceServerException as error:
             self._count(f"{error.status() or 'transport'} {str(error)[:120]}")
             return None
@@ -77,11 +81,13 @@ def replay_year(sender: Sender, record: rain.Rows, year: int, start: float, seco
 
     def work(slot: int) -> list[tuple[int, float | None]]:
         answers = []
+        client = sender.connect()
         for index in range(slot, len(rows), CONNECTIONS):
             delay = start + index * gap - time.time()
             if delay > 0:
                 time.sleep(delay)
-            answers.append((index, sender.send(slot, rows[index])))
+            answers.append((index, sender.send(client, rows[index])))
+        client.close()
         return answers
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
