@@ -1,11 +1,14 @@
 """The images of this project: what each is made of. `python -m localcluster.project` builds them (`make images`)."""
 
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from localcluster import images, wheels
+from localcluster import choose, images, wheels
 from localcluster.binaries import binary
+from localcluster.errors import ClusterError
 from localcluster.images import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,9 +58,27 @@ def trivial() -> Image:
     return _tagged(Image("perennial-trivial", home / "Dockerfile", {"trivial.py": home / "trivial.py"}))
 
 
-def all_images() -> list[Image]:
-    """Every image that the demo needs, in the order of building."""
-    return [perennial(), sklearn(), rain(), git_server(), s3_server()]
+IMAGES = {
+    "perennial": perennial,
+    "sklearn": sklearn,
+    "rain": rain,
+    "git": git_server,
+    "s3": s3_server,
+    "trivial": trivial,
+}
+"""Every image by its short name, in the order of building."""
+
+LOCAL_BINARIES = ("kubernetes", "coredns", "kwok")
+
+
+def prepare(names: Sequence[str]) -> None:
+    """Build what a run will need, with progress: the local cluster's binaries where one will be used, and images."""
+    if not os.environ.get(choose.VARIABLE) and not choose.docker_reachable():
+        for name in LOCAL_BINARIES:
+            binary("kubectl" if name == "kubernetes" else name)
+    for name in names:
+        image = IMAGES[name]()
+        print(f"{image.tag}  {images.build(image)}", flush=True)
 
 
 def _tagged(image: Image) -> Image:
@@ -65,12 +86,15 @@ def _tagged(image: Image) -> Image:
     return replace(image, tag=f"{REGISTRY}/{image.tag}:{images.content_key(image)}")
 
 
-def main() -> int:
-    """Build every image and print tag and archive."""
-    for image in all_images():
-        print(f"{image.tag}  {images.build(image)}")
+def main(names: Sequence[str]) -> int:
+    """Prepare the images of the given short names, or all."""
+    try:
+        prepare(names or tuple(IMAGES))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -38,10 +38,9 @@ def say(**facts: object) -> None:
 class Sender:
     """Sends rows over a few kept-alive connections and counts answers by status and answering revision."""
 
-    def __init__(self, url: str, model: str, observe: bool) -> None:
+    def __init__(self, url: str, model: str) -> None:
         self._url = url
         self._model = model
-        self._headers = {} if observe else {"x-perennial-observe": "none"}
         self._lock = threading.Lock()
         self.sent = 0
         self.failures: Counter[str] = Counter()
@@ -60,7 +59,7 @@ class Sender:
         with self._lock:
             self.sent += 1
         try:
-            answer = client.infer(self._model, inputs, headers=self._headers)
+            answer = client.infer(self._model, inputs)
         except InferenceServerException as error:
             self._count(f"{error.status() or 'transport'} {str(error)[:120]}")
             return None
@@ -153,7 +152,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=600.0)
     options = parser.parse_args()
     record = rain.load(store.DATA)
-    sender = Sender(options.url, options.model, observe=True)
+    sender = Sender(options.url, options.model)
     for year in range(options.first, options.last + 1):
         start = (int(time.time()) // options.window + 1) * options.window
         time.sleep(max(0.0, start - time.time()))

@@ -27,14 +27,6 @@ SYSTEM = "perennial-system"
 PROGRESS_SECONDS = 10.0
 CLONE = "git clone -q http://$GIT_USER:$GIT_PASSWORD@git/rain.git /tmp/clone && cd /tmp/clone"
 PERSON = 'git -c user.name="Ada Person" -c user.email=ada@example.com'
-IMAGES = {
-    "perennial": project.perennial,
-    "sklearn": project.sklearn,
-    "rain": project.rain,
-    "git": project.git_server,
-    "s3": project.s3_server,
-    "trivial": project.trivial,
-}
 DEMO_IMAGES = ("perennial", "sklearn", "rain", "git", "s3")
 FoundT = TypeVar("FoundT")
 
@@ -222,7 +214,7 @@ def build_images(cluster: Running, timeline: Timeline, wanted: Sequence[str] = D
     tags = {}
     for name in wanted:
         timeline.wait(f"image {name}: building when it is new, loading when the cluster lacks it")
-        image = IMAGES[name]()
+        image = project.IMAGES[name]()
         cluster.load(image)
         tags[name] = image.tag
     return tags
