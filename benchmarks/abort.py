@@ -289,6 +289,7 @@ def main() -> int:
     results = [evaluated(number, verdict, lines) for number, verdict in enumerate(verdicts, start=1)]
     seen = [result["start_to_verdict_s"] for result in results]
     gone = [result["verdict_to_zero_s"] for result in results]
+    failed = [line for line in lines if "code" in line and "run" not in line]
     figures = {
         "start_to_verdict_p50_s": support.percentile(seen, 0.5),
         "start_to_verdict_p90_s": support.percentile(seen, 0.9),
@@ -297,9 +298,14 @@ def main() -> int:
         "verdict_to_last_canary_answer_p99_s": support.percentile(
             [result["last_canary_answer_after_verdict_s"] for result in results], 0.99
         ),
-        "requests_failed_stable": len([line for line in lines if "code" in line and "run" not in line]),
+        "requests_failed_stable": len(failed),
     }
-    support.write("abort", figures, results, HOW.format(runs=runs, share=FAIL_SHARE, warmup=WARMUP_SECONDS))
+    support.write(
+        "abort",
+        figures,
+        {"canaries": results, "failed": failed},
+        HOW.format(runs=runs, share=FAIL_SHARE, warmup=WARMUP_SECONDS),
+    )
     return 0
 
 
