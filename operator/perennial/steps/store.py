@@ -24,6 +24,8 @@ from perennial.steps.locations import Location
 LATEST = "LATEST"
 MAX_POINTER = 1024
 MAX_RECORD = 4 << 20
+_UNREACHABLE = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError"})
+"""Names of errors of the stores' clients, which are installed only where their store is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def named_errors(what: str) -> Iterator[None]:
             raise ConfigProblem(
                 f"{what}: no credentials were given; name a Secret in spec.storage.secretRef"
             ) from error
-        raise TemporaryProblem(f"{what}: {_short(error)}") from error
+        hint = "; check the store's address in spec.storage.secretRef" if type(error).__name__ in _UNREACHABLE else ""
+        raise TemporaryProblem(f"{what}: {_short(error)}{hint}") from error
 
 
 def _short(error: BaseException) -> str:

@@ -167,6 +167,7 @@ async def test_a_canary_that_never_becomes_ready_says_why_and_ends_on_its_deadli
     assert rig.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
     assert "the directory is empty" in rig.status["rejected"][0]["message"]
     assert rig.world.events.messages("ProgressDeadlineExceeded") == [rig.status["rejected"][0]["message"]]
+    assert "kubectl perennial retry rain" in rig.words()
 
 
 async def test_a_server_that_never_becomes_ready_is_named() -> None:

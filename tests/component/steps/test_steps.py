@@ -208,6 +208,7 @@ def test_a_store_that_does_not_answer_ends_with_75(step: Any, tmp_path: Path, mo
     result = step("fetch", fetch_input(item("s3://bucket/train/", tmp_path / "in")), environ)
     assert result.code == 75
     assert "s3://bucket/train/" in result.message
+    assert "check the store's address in spec.storage.secretRef" in result.message
 
 
 def test_wrong_credentials_end_with_78_and_name_the_field(s3: Any, step: Any, tmp_path: Path) -> None:

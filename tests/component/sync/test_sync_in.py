@@ -183,6 +183,7 @@ async def test_an_unreachable_repository_removes_nothing_and_comes_right_by_itse
     assert bench.condition("Ready")["status"] == "False"
     assert bench.condition("Reconciling")["reason"] == "ProgressingWithRetry"
     assert f"main@sha1:{commit} stands" in bench.condition("Ready")["message"]
+    assert "it is tried again" in bench.condition("Ready")["message"]
     assert bench.exists(CM, "a") and bench.status()["objects"] == 1
     bench.server.refuse = None
     await bench.world.run_for(400)

@@ -1,6 +1,6 @@
 """Which trouble of a ModelDeployment is worth an event beside those that a rollout's steps emit. Pure.
 
-A rollout tells its own steps; this tells what stands in the way of one, or of what serves, when it begins.
+A rollout tells its own steps; this tells what stands in the way of one, or of what serves, whenever that changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,6 @@ from perennial.domain.decision import EventNote
 
 _CHOICES = frozenset({reasons.SUSPENDED, reasons.VERSION_CHOSEN})
 """No trouble: somebody wants it so."""
-_MOVING = frozenset({reasons.PODS_NOT_READY, reasons.PROGRESS_DEADLINE})
-"""Their words follow the pods; they are told once, when they begin."""
 
 
 def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> EventNote | None:
@@ -24,8 +22,7 @@ def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any
         return None
     before = find(recorded, "Ready") or {}
     reason, message = str(ready["reason"]), str(ready.get("message") or "")
-    same = before.get("status") == "False" and before.get("reason") == reason
-    if same and (reason in _MOVING or before.get("message") == message):
+    if (before.get("status"), before.get("reason"), before.get("message")) == ("False", reason, message):
         return None
     if any(entry.get("message") and entry["message"] in message for entry in status.get("rejected") or ()):
         return None  # told when it was rejected

@@ -35,7 +35,7 @@ def trouble_of(
         words = words or _words(pod)
         since = since or _unschedulable_since(pod)
     words = words or _refused_words(deployment_conditions)
-    return PodTrouble(bounded(words, _TROUBLE_BYTES) if words else None, since)
+    return PodTrouble(bounded(words.rstrip("."), _TROUBLE_BYTES) if words else None, since)
 
 
 def _words(pod: Mapping[str, Any]) -> str | None:

@@ -32,6 +32,8 @@ def rest(world: World, now: datetime) -> Change:
     refused = refusal(recorded, target)
     if refused is not None:
         words = f"{target.label} is not tried again: {refused.message or refused.reason}"
+        if not refused.recorded:
+            words += f" Name another version, or try it again with `kubectl perennial retry {world.name}`."
         return Change(recorded, resting=State.REFUSED, reason=refused.reason, words=words)
     if recorded.expired is not None and recorded.expired.revision == target.revision:
         return Change(recorded, resting=State.EXPIRED, reason=reasons.EXPIRED, words=recorded.expired.message)

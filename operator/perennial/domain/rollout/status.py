@@ -113,7 +113,8 @@ def _in_progress(world: World, change: Change, rollout: Rollout, now: datetime) 
         return _stalled(
             reasons.PROGRESS_DEADLINE,
             f"No pod of {rollout.target.label} became available within progressDeadlineSeconds and there is no version "
-            f"to go back to: {change.words}",
+            f"to go back to: {change.words} Correct the cause or name another version; it goes on by itself once a pod "
+            "is available.",
         )
     reason = str(rollout.state)
     return [

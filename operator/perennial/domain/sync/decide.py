@@ -105,8 +105,9 @@ def _ready(recorded: Mapping[str, Any], spec: SyncSpec, seen: Seen) -> Condition
         return Condition("Ready", "False", "Syncing", f"{spec.revision(seen.commit)} is being applied")
     if seen.source is not None:
         last = recorded.get("lastAppliedRevision")
+        again = "" if isinstance(seen.source, Stalled) else "; it is tried again, so correct spec.url if that is wrong"
         stands = f"; {last} stands" if last else ""
-        return Condition("Ready", "False", seen.source.reason, f"{seen.source.message}{stands}")
+        return Condition("Ready", "False", seen.source.reason, f"{seen.source.message}{again}{stands}")
     if seen.errors:
         first, more = seen.errors[0], len(seen.errors) - 1
         rest = f" (and {more} more in status.errors)" if more else ""
