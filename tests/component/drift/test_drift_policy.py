@@ -400,6 +400,7 @@ async def test_missing_objects_are_said_and_mended_by_their_appearance() -> None
     await place.set_up(policy("rain-drift", deploymentRef={"name": "snow"}))
     ready = place.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "DeploymentNotFound")
+    assert place.world.events.messages("DeploymentNotFound") == [ready["message"]]
     await place.world.person(
         {**place.world.obj(kinds.DRIFT_POLICY, "rain-drift"), "spec": policy()["spec"], "status": {}}
     )
@@ -529,6 +530,7 @@ async def test_a_strangers_job_of_our_name_is_never_touched() -> None:
     await place.window(shift=1.0)
     ready = place.condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NameTaken")
+    assert place.world.events.messages("NameTaken") == [ready["message"]]
     end = place.status()["window"]["endTime"]
     await place.window()
     assert place.status()["window"]["endTime"] > end, "windows go on"

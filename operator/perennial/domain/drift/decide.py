@@ -68,7 +68,13 @@ def refused(decided: DriftDecision, world: World, error: Stalled, now: datetime)
     """The decision when a child was refused: its words on the policy, and another try within a minute."""
     status = report.with_fault(decided.decision.status, world, report.Fault(error.reason, error.message), now)
     wait = min(60.0, decided.decision.requeue_after or 60.0)
-    return replace(decided, decision=replace(decided.decision, status=status, actions=(), requeue_after=wait))
+    told = report.news_of_faults(world.recorded.get("conditions") or (), status["conditions"])
+    return replace(
+        decided,
+        decision=replace(
+            decided.decision, status=status, actions=(), requeue_after=wait, events=(*decided.decision.events, *told)
+        ),
+    )
 
 
 def _obey(world: World, draft: Draft) -> Draft:

@@ -334,7 +334,7 @@ def news(world: World, standing: Standing, status: Mapping[str, Any]) -> list[Ev
     """Events for what this status says and the recorded one did not."""
     before, recorded = world.recorded.get("conditions") or (), world.recorded
     drift, healthy = (conditions.find(status["conditions"], name) or {} for name in ("DriftDetected", "DataHealthy"))
-    notes = []
+    notes = news_of_faults(before, status["conditions"])
     if drift.get("status") == "True" and not conditions.is_true(before, "DriftDetected"):
         notes.append(EventNote(reasons.DRIFT_DETECTED, drift["message"], "Warning"))
     if drift.get("status") == "False" and conditions.is_true(before, "DriftDetected"):
@@ -349,6 +349,14 @@ def news(world: World, standing: Standing, status: Mapping[str, Any]) -> list[Ev
         words = "Drift goes on and the budget of retrains is used up; raise retrain.budget or look at why it recurs."
         notes.append(EventNote(reasons.BUDGET_EXHAUSTED, words, "Warning"))
     return [*notes, *_news_of_trigger(recorded.get("activeTrigger") or {}, status.get("activeTrigger") or {})]
+
+
+def news_of_faults(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[EventNote]:
+    """The event for a Ready=False among the conditions `now` that those of `before` did not say."""
+    ready, told = (conditions.find(found, "Ready") or {} for found in (now, before))
+    if ready.get("status") != "False" or ready.get("message") == told.get("message"):
+        return []
+    return [EventNote(str(ready["reason"]), ready["message"], "Warning")]
 
 
 def _news_of_trigger(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[EventNote]:

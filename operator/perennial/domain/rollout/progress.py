@@ -276,7 +276,7 @@ def _analysing(moment: Moment) -> Change:
             return _ask_approval(moment, words)
         note = EventNote(reasons.INCONCLUSIVE, words + " onInconclusive is Promote, so it goes on.", "Warning")
         return moment.next_step(Event.STEP_DONE, next_weight(world, moment.live), words, note)
-    note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
+    note = EventNote(reasons.INCONCLUSIVE, f"{words} {_orders(world)}", "Warning")
     return moment.go(Event.INCONCLUSIVE, words, note)
 
 
