@@ -2,11 +2,13 @@
 
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from examples.rain.demo.stage import SYSTEM, Stage, Timeline, build_images, install
 from localcluster.using import Running, using
+from tests.cluster.operator import OPERATOR_PODS
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,13 @@ def installed(cluster: Running) -> Stage:
     install(stage)
     stage.kubectl("-n", SYSTEM, "rollout", "status", "deployment/perennial-operator", "--timeout=180s")
     return stage
+
+
+@pytest.fixture
+def quiet_operator(installed: Stage) -> Iterator[None]:
+    """Fails the test when the operator logged a traceback meanwhile: whatever people do wrong is told in a sentence."""
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield
+    log = installed.kubectl("-n", SYSTEM, "logs", "--selector", OPERATOR_PODS, "--tail=-1", f"--since-time={started}")
+    at = log.find("Traceback")
+    assert at < 0, log[max(0, at - 500) : at + 3000]
