@@ -88,9 +88,7 @@ class Recorder:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            with contextlib.suppress(
-                PerennialError
-            ):  # seen at the next look
+            with contextlib.suppress(PerennialError):  # seen at the next look
                 await self.look()
             await asyncio.sleep(0.5)
 
