@@ -81,6 +81,26 @@ async def test_a_failing_canary_is_aborted_by_verdict() -> None:
     assert rig.world.events.reasons().count("RolloutStarted") == 2
 
 
+async def test_ready_is_never_true_while_the_version_asked_for_does_not_serve() -> None:
+    rig = await Rig().serve_first()
+    rig.routers.error_rates[V2] = 0.2
+    said: list[tuple[str, str]] = []
+
+    def on_event(_: str, obj: dict[str, Any]) -> None:
+        if obj["kind"] == "ModelDeployment" and obj["spec"]["model"].get("version") == V2:
+            conditions = obj.get("status", {}).get("conditions", ())
+            said.extend(
+                (c["status"], c["reason"]) for c in conditions if c["type"] == "Ready" and obj["status"].get("rejected")
+            )
+
+    rig.world.store.on_event.append(on_event)
+    await rig.name(V2)
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=30)
+    await rig.cluster.run_for(5)
+    assert said[-1] == ("False", "CanaryFailed")
+    assert {status for status, _ in said} == {"False"}
+
+
 async def test_the_verdict_and_weight_zero_are_written_together() -> None:
     rig = await Rig().serve_first()
     rig.routers.error_rates[V2] = 0.5

@@ -13,7 +13,7 @@ from perennial.domain.rollout.recorded import status_of_recorded
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import past_deadline
 from perennial.domain.rollout.verdict import Finding, Verdict
-from perennial.domain.rollout.world import RevisionRef, RevisionSeen, Rollout, Untargeted, World
+from perennial.domain.rollout.world import RevisionRef, RevisionSeen, Rollout, Target, Untargeted, World
 from perennial.domain.times import rfc3339
 
 
@@ -137,6 +137,10 @@ def _at_rest(world: World, change: Change) -> list[Condition]:
                 Condition("Ready", "False", reasons.PODS_NOT_READY, words),
                 Condition("Reconciling", "True", reasons.PODS_NOT_READY, words),
             ]
+        if isinstance(world.target, Target) and stable is not None and world.target.revision != stable.revision:
+            # The rollout just ended without the version that is asked for: the next pass says what becomes of it.
+            reason = str(State.WITHDRAWING)
+            return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
         return [Condition("Ready", "True", reasons.SERVING, words)]
     target = world.target
     if isinstance(target, Untargeted):
