@@ -63,10 +63,14 @@ def failures_by_fault(result: Result) -> tuple[int, int]:
 
 def versions(result: Result) -> list[dict[str, Any]]:
     """What became of each version."""
+    fates = [
+        (result.first_version, bool(result.first_version), False),
+        (result.second_version, bool(result.second_version), False),
+        (result.broken_version, False, bool(result.revert_commit)),
+    ]
     return [
-        {"name": result.first_version, "promoted": True, "rejected": False},
-        {"name": result.second_version, "promoted": bool(result.second_version), "rejected": False},
-        {"name": result.broken_version, "promoted": False, "rejected": bool(result.revert_commit)},
+        {"name": name, "promoted": promoted, "rejected": rejected, "commit": result.commits.get(name, "")}
+        for name, promoted, rejected in fates
     ]
 
 

@@ -48,6 +48,7 @@ class Result:
     abort_seconds: float | None = None
     revert_commit: str = ""
     bad_revision: str = ""
+    commits: dict[str, str] = field(default_factory=dict)
     git_log: list[str] = field(default_factory=list)
 
 
@@ -205,6 +206,10 @@ class Play:
         losses = json.loads((await stage.job_log("score")).strip().splitlines()[-1])["log_loss"]
         self.result.never = {int(year): loss for year, loss in losses.items()}
         self.result.git_log = await stage.git_log()
+        history = (await self._deployment()).get("status", {}).get("history", ())
+        self.result.commits = {entry["version"]: entry.get("commit", "") for entry in history}
+        tried = next((line.split()[0] for line in self.result.git_log if self.result.broken_version in line), "")
+        self.result.commits[self.result.broken_version] = tried
 
     async def _deployment(self) -> dict[str, Any]:
         return await self.stage.store.get(kinds.MODEL_DEPLOYMENT, self.stage.namespace, DEPLOYMENT) or {}

@@ -57,8 +57,8 @@ class Watcher:
     def _conditions(self, obj: dict[str, Any]) -> None:
         name = f"{obj['kind']} {obj['metadata']['name']}"
         for condition in obj.get("status", {}).get("conditions", ()):
-            if condition["type"] in NOISY:
-                continue
+            if condition["type"] in NOISY or condition["status"] == "Unknown":
+                continue  # an empty window between two years is no news
             key = (obj["kind"], obj["metadata"]["name"], condition["type"])
             word = f"{condition['status']} {condition['reason']}"
             if self._said.get(key) == word:
