@@ -16,7 +16,7 @@ from tests.api.server import ApiServer, path_of
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DEMO = sorted((ROOT / "examples").rglob("*.yaml"))
 MANIFESTS = [*sorted((ROOT / "manifests").rglob("*.yaml")), *DEMO]
-PLACEHOLDERS = {"WINDOW": "8", "RAIN_IMAGE": "registry/rain:1", "TRAIN_LIMITS": '{cpu: "1"}'}
+PLACEHOLDERS = {"WINDOW": "8", "NAMESPACE": "team", "RAIN_IMAGE": "registry/rain:1", "TRAIN_LIMITS": '{cpu: "1"}'}
 """What the demo fills into its manifests."""
 
 

@@ -103,13 +103,13 @@ def story(result: Result, watcher: Watcher, timeline: Timeline) -> report.Story:
             report.Series("Perennial", [(y, result.years[y]["log_loss"]) for y in years]),
         ],
     )
-    series, thresholds = [], []
+    series = []
     for policy, name in zip(play.POLICIES, ("inputs", "prediction"), strict=True):
         windows = sorted(result.windows.get(policy, {}).items())
         series.append(report.Series(name, [(year, w["effect"]) for year, w in windows]))
-        if windows:
-            thresholds.append((f"{name} threshold", windows[-1][1]["threshold"]))
-    effects = report.Plot("Drift effect (corrected PSI) by window", "year", "effect", series, thresholds)
+        limits = [(year, w["threshold"]) for year, w in windows]
+        series.append(report.Series(f"{name} threshold", limits, steps=True, limit=True))
+    effects = report.Plot("Drift effect (corrected PSI) by window", "year", "effect", series)
     start = timeline.started
     weights = [(round(t - start, 1), w) for t, w in watcher.weights]
     canary = report.Plot("Canary weight", "seconds", "percent", [report.Series("canary", weights, steps=True)])

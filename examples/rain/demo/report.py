@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 260, 56, 34, 16, 150
+LIMIT = "#999999"
 COLOURS = ("#3366aa", "#cc5544", "#449966", "#aa7722")
 
 Point = tuple[float, float]
@@ -16,22 +17,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot; `steps` draws it as a staircase (weights), else straight from point to point."""
+    """One line of a plot; `steps` draws it as a staircase (weights, limits), `limit` dashes it in grey."""
 
     name: str
     points: Sequence[Point]
     steps: bool = False
+    limit: bool = False
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot: series over a common x axis, with horizontal threshold lines (name, y)."""
+    """One plot: series over a common x axis."""
 
     title: str
     x_label: str
     y_label: str
     series: Sequence[Series]
-    thresholds: Sequence[tuple[str, float]] = ()
 
 
 @dataclass
@@ -62,7 +63,7 @@ def plot_svg(plot: Plot) -> str:
     if not points:
         return f"<p>{escape(plot.title)}: nothing was observed.</p>"
     xs = [p[0] for p in points]
-    ys = [p[1] for p in points] + [y for _, y in plot.thresholds]
+    ys = [p[1] for p in points]
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     y0, y1 = min(0.0, *ys), max(ys) * 1.08 if max(ys) > 0 else 1.0
 
@@ -72,13 +73,10 @@ def plot_svg(plot: Plot) -> str:
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">']
     parts += [_axis_lines(plot, at, (x0, x1), (y0, y1))]
-    for name, y in plot.thresholds:
-        (a, b), (c, _) = at(x0, y), at(x1, y)
-        parts.append(f'<line class="limit" x1="{a}" y1="{b}" x2="{c}" y2="{b}"/>')
-        parts.append(f'<text x="{c + 6}" y="{b + 4}">{escape(name)}</text>')
     for number, series in enumerate(plot.series):
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<path d="{_path(series, at)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        colour = LIMIT if series.limit else COLOURS[number % len(COLOURS)]
+        dashes = ' stroke-dasharray="5 4"' if series.limit else ""
+        parts.append(f'<path d="{_path(series, at)}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         y = TOP + 14 + number * 18
         parts.append(f'<rect x="{WIDTH - RIGHT + 8}" y="{y - 9}" width="12" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{WIDTH - RIGHT + 26}" y="{y - 3}">{escape(series.name)}</text>')
@@ -117,7 +115,7 @@ def _path(series: Series, at: Any) -> str:
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 svg{width:100%;height:auto}svg text{font-size:11px;fill:#555}.mid{text-anchor:middle}.end{text-anchor:end}
-.grid{stroke:#e5e5e5}.limit{stroke:#999;stroke-dasharray:5 4}table{border-collapse:collapse;width:100%}
+.grid{stroke:#e5e5e5}table{border-collapse:collapse;width:100%}
 td,th{border-bottom:1px solid #ddd;padding:.25rem .5rem;text-align:right}td:first-child,th:first-child{text-align:left}
 pre{background:#f6f6f6;padding:.75rem;overflow:auto}.when{color:#777;white-space:nowrap}
 @media (prefers-color-scheme:dark){body{background:#16181c;color:#ddd}svg text{fill:#aaa}.grid{stroke:#333}
@@ -127,9 +125,7 @@ pre{background:#22252b}td,th{border-color:#444}}
 
 def page(figures: dict[str, Any], story: Story) -> str:
     """The whole HTML page: figures, plots, table by year, timeline, Git log. Needs no network."""
-    rows = "".join(
-        f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>" for key, value in figures.items()
-    )
+    rows = "".join(f"<tr><td>{escape(str(key))}</td><td>{_shown(value)}</td></tr>" for key, value in figures.items())
     years = "".join(
         f"<tr><td>{row['year']}</td><td>{_number(row.get('never'))}</td><td>{_number(row.get('perennial'))}</td></tr>"
         for row in story.years
@@ -149,6 +145,14 @@ def page(figures: dict[str, Any], story: Story) -> str:
         f"{years}</table>"
         f"<h2>What happened</h2><table>{lines}</table><h2>The repository</h2><pre>{log}</pre></body></html>"
     )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "<br>".join(f"{escape(str(k))}: {escape(str(v))}" for k, v in value.items())
+    if isinstance(value, list):
+        return "<br>".join(_shown(item).replace("<br>", ", ") for item in value)
+    return escape(str(value))
 
 
 def _number(value: float | None) -> str:

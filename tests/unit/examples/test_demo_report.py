@@ -66,14 +66,16 @@ def test_a_loss_that_is_no_better_is_said() -> None:
 
 
 def test_the_page_is_self_contained_and_its_plots_are_well_formed() -> None:
-    plot = report.Plot(
-        "Effect <by> window", "year", "effect", [report.Series("inputs", [(10, 0.1), (11, 0.3)])], [("limit", 0.2)]
-    )
+    lines = [
+        report.Series("inputs", [(10, 0.1), (11, 0.3)]),
+        report.Series("threshold", [(10, 0.2), (11, 0.2)], steps=True, limit=True),
+    ]
+    plot = report.Plot("Effect <by> window", "year", "effect", lines)
     page = report.page({"a": 1}, report.Story([(0.0, "<began>")], [plot], [{"year": 10, "never": 0.4}], ["abc Ada: x"]))
     assert "http://" not in page and "https://" not in page and "&lt;began&gt;" in page
     tree = ElementTree.fromstring(report.plot_svg(plot))
     assert tree.tag == "svg"
-    assert [line.get("class") for line in tree.iter("line")].count("limit") == 1
+    assert [path.get("stroke-dasharray") for path in tree.iter("path")] == [None, "5 4"]
 
 
 def test_a_plot_without_points_says_so() -> None:
