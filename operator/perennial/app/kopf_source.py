@@ -33,6 +33,7 @@ class Backoffs:
             yield delay
             ceiling = min(30.0, ceiling * 2)
 
+
 PEER: Any = "perennial"
 """kopf would ask the system for a user's name, and a container's uid has none; peering is off all the same."""
 
