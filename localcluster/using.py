@@ -56,8 +56,10 @@ class Running:
 
 @contextlib.contextmanager
 def using(name: str, *, gpus: int = 2, fake_nodes: int = 0) -> Iterator[Running]:
-    """The cluster to use by the order of choice; fake nodes only in a local one that this makes. One that this or another user made is stopped when the last user
-    leaves, unless PERENNIAL_KEEP_CLUSTER is set."""
+    """The cluster to use by the order of choice; fake nodes only in a local one that this call makes.
+
+    One that this or another user made is stopped when the last user leaves, unless PERENNIAL_KEEP_CLUSTER is set.
+    """
     path = cache_root() / "locks" / f"users-{name}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as users:
