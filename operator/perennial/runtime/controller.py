@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 TELL_AFTER_FAILURES = 3
 """A passing trouble is worth a condition only from this many failed passes in a row."""
 
+UNCHANGED_SECONDS = 0.2
+"""A pass that changed nothing is not repeated sooner by itself: whatever it asked for, it would only spin."""
+
 MAX_OWNER_DEPTH = 4
 
 _current_pass: ContextVar[tuple[str, Key] | None] = ContextVar("current_pass", default=None)
@@ -90,6 +93,7 @@ class Controller:
             metrics.QUEUE_WAIT_SECONDS.labels(self.kind.kind).observe(waited)
             metrics.QUEUE_DEPTH.labels(self.kind.kind).set(len(self.queue))
             await self.run_pass(key)
+            await asyncio.sleep(0)  # a pass without I/O never gives way by itself
 
     async def run_pass(self, key: Key) -> None:
         """Run one pass of a key taken with `queue.pop_ready` or `queue.get`, and settle what comes next."""
@@ -114,7 +118,8 @@ class Controller:
         if outcome.changed:
             self.queue.add(key, soft=True)
         if outcome.requeue_after is not None:
-            self.queue.add_after(key, outcome.requeue_after)
+            least = 0.0 if outcome.changed else UNCHANGED_SECONDS
+            self.queue.add_after(key, max(least, outcome.requeue_after))
         return "changed" if outcome.changed else "done"
 
     async def _failed(self, key: Key, error: Exception) -> str:

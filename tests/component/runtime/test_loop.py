@@ -343,3 +343,49 @@ async def test_a_bug_in_one_reference_map_does_not_take_the_event_from_others() 
     await world.person(policy("default"))
     await world.settle()
     assert status_of(world)["state"] == "Ok"
+
+
+class Spinning(Toy):
+    """Asks for the next pass at once though nothing changes, and never gives way by itself."""
+
+    passes = 0
+
+    async def reconcile(self, key: Key) -> Outcome:
+        self.passes += 1
+        return Outcome(requeue_after=0.0)
+
+
+async def test_a_pass_that_changes_nothing_cannot_keep_the_others_from_their_turn() -> None:
+    world = World()
+    spinning = Spinning(world)
+    controller = Controller(spinning, world.store, world.cache, world.clock)
+    controller.wake(Key("default", "a"))
+    worker = asyncio.create_task(controller.work())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert spinning.passes == 1
+    controller.queue.close()
+    await worker
+
+
+class Busy(Toy):
+    """Changes something in every pass, without ever waiting."""
+
+    passes = 0
+
+    async def reconcile(self, key: Key) -> Outcome:
+        self.passes += 1
+        return Outcome(requeue_after=0.0, changed=self.passes < 1000)
+
+
+async def test_a_busy_key_gives_way_after_every_pass() -> None:
+    world = World()
+    busy = Busy(world)
+    controller = Controller(busy, world.store, world.cache, world.clock)
+    controller.wake(Key("default", "a"))
+    worker = asyncio.create_task(controller.work())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert 0 < busy.passes <= 10
+    controller.queue.close()
+    await worker

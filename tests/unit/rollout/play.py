@@ -134,7 +134,9 @@ class Play:
         for action in decision.actions:
             self._apply(action)
         lasting = [action for action in decision.actions if not isinstance(action, SetAutoscaler)]  # compared when done
-        return bool(self.status != before or lasting)
+        changed = bool(self.status != before or lasting)
+        assert changed or decision.requeue_after != 0, "a pass that changes nothing asks for the next one at once"
+        return changed
 
     def settle(self, limit: int = 60) -> None:
         for _ in range(limit):

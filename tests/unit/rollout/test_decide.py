@@ -431,6 +431,19 @@ def test_stable_lost_keeps_the_healthy_copy() -> None:
     assert play.revisions[B].replicas == 0
 
 
+def test_a_drain_that_a_lost_stable_holds_up_does_not_spin() -> None:
+    play = started()
+    order(play, "abort")
+    play.tick(5)
+    assert play.revisions[B].drain_until is not None
+    play.lose(A)
+    play.tick(60)
+    assert play.revisions[B].replicas == 1
+    play.recover(A)
+    play.tick(5)
+    assert play.revisions[B].replicas == 0
+
+
 def test_available_says_stable_lost() -> None:
     play = started()
     play.lose(A)

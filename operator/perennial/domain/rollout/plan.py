@@ -81,12 +81,8 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
 
 
 def next_drain(world: World, now: datetime) -> float | None:
-    """Seconds until a revision may be scaled to zero; None when none waits for that."""
-    waits = [
-        (seen.drain_until - now).total_seconds()
-        for seen in _others(world)
-        if seen.drain_until is not None and seen.replicas > 0
-    ]
+    """Seconds until a revision may be scaled to zero; None when none waits for that alone."""
+    waits = [(seen.drain_until - now).total_seconds() for seen in _draining(world) if seen.drain_until is not None]
     return max(0.0, min(waits)) if waits else None
 
 
@@ -151,6 +147,13 @@ def _others(world: World) -> list[RevisionSeen]:
     return [seen for name, seen in sorted(world.revisions.items()) if name not in current]
 
 
+def _draining(world: World) -> list[RevisionSeen]:
+    """Revisions that only time keeps from being scaled to zero. The clock alone changes nothing for any other."""
+    if world.recorded.stable is not None and world.stable_lost:
+        return []
+    return [seen for seen in _others(world) if seen.replicas > 0 and not world.recorded.weight_of(seen.revision)]
+
+
 def _drains(world: World, now: datetime) -> list[Action]:
     """Order down: no weight, confirmed, a delay by an absolute time on the object, then no pods.
 
@@ -163,11 +166,7 @@ def _drains(world: World, now: datetime) -> list[Action]:
         if seen.drain_until is not None and seen not in others
     ]
     served = {entry.revision for entry in world.recorded.history}
-    for seen in others:
-        if seen.replicas == 0 or world.recorded.weight_of(seen.revision) > 0:
-            continue
-        if world.recorded.stable is not None and world.stable_lost:
-            continue
+    for seen in _draining(world):
         if seen.drain_until is None:
             delay = world.spec.scale_down_delay_seconds if seen.revision in served else ABORTED_DRAIN_SECONDS
             actions.append(MarkDrain(seen.revision, seen.uid, rfc3339(now + timedelta(seconds=delay))))
