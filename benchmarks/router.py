@@ -146,7 +146,7 @@ class Setup:
         write_file(layout.bootstrap, render_bootstrap(layout))
         write_file(layout.clusters, render_clusters(state.clusters()))
         write_file(layout.routes, render_routes(state, state.clusters()))
-        write_file(layout.state, state.to_json())
+        write_file(layout.state, state)
         environ = {
             "PERENNIAL_ROUTER_DIR": layout.directory,
             "PERENNIAL_ROUTER_HOST": "127.0.0.1",

@@ -106,9 +106,18 @@ class RouterReports(Protocol):
     """The routers of a namespace, asked over HTTP."""
 
     async def collect(
-        self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
+        self,
+        namespace: str,
+        pods: Sequence[tuple[str, str, str]],
+        token: str,
+        *,
+        want: Literal["status", "all"],
+        deployment: str | None = None,
     ) -> list[RouterReport]:
-        """Ask the given router pods (name, uid, ip) in parallel; a router that does not answer is left out."""
+        """Ask the given router pods (name, uid, ip) in parallel; a router that does not answer is left out.
+
+        deployment: only what concerns this ModelDeployment; a namespace may have a thousand.
+        """
 
 
 class GitRepository(Protocol):

@@ -37,7 +37,13 @@ class FakeRouters:
         world.store.on_event.append(self._on_event)
 
     async def collect(
-        self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
+        self,
+        namespace: str,
+        pods: Sequence[tuple[str, str, str]],
+        token: str,
+        *,
+        want: Literal["status", "all"],
+        deployment: str | None = None,
     ) -> list[RouterReport]:
         """See RouterReports."""
         self.collected += 1
@@ -46,7 +52,7 @@ class FakeRouters:
         for pod, _, _ in pods:
             if pod not in self.deaf:
                 self._apply(pod)
-        return [self._report(pod, uid, want) for pod, uid, _ in pods if pod not in self.silent]
+        return [self._report(pod, uid, want, deployment) for pod, uid, _ in pods if pod not in self.silent]
 
     def flow(self, pods: Sequence[str]) -> None:
         """Requests since the last call, by the weights that were applied all the while."""
@@ -81,15 +87,18 @@ class FakeRouters:
         if obj["kind"] == kinds.DEPLOYMENT.kind and revision:
             self._versions[revision] = meta["annotations"].get(names.ANNOTATION_VERSION, "")
 
-    def _report(self, pod: str, uid: str, want: str) -> RouterReport:
+    def _report(self, pod: str, uid: str, want: str, deployment: str | None) -> RouterReport:
         started = self.started.get(pod, STARTED)
         head = {"pod": pod, "podUid": uid, "started": started}
         applied = {
             name: {"trafficVersion": version, "weights": dict(weights), "confirmed": True}
             for name, (version, weights) in self._applied.get(pod, {}).items()
+            if deployment in (None, name)
         }
         counts: dict[str, Any] = {}
         for name, revisions in self._counts.get(pod, {}).items():
+            if deployment not in (None, name):
+                continue
             counts[name] = {
                 "revisions": {r: _counters(int(n), int(k)) for r, (n, k) in revisions.items()},
                 "dropped": 0,

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -35,18 +36,26 @@ class HttpRouterReports:
             self._session = None
 
     async def collect(
-        self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
+        self,
+        namespace: str,
+        pods: Sequence[tuple[str, str, str]],
+        token: str,
+        *,
+        want: Literal["status", "all"],
+        deployment: str | None = None,
     ) -> list[RouterReport]:
         """The reports of the pods that answered, in the order given."""
-        asked = [self._one(namespace, pod, token, want) for pod in pods]
+        pages = ["status"] if want == "status" else ["status", "counts"]
+        if deployment is not None:
+            pages = [f"{page}?deployment={quote(deployment)}" for page in pages]
+        asked = [self._one(namespace, pod, token, pages) for pod in pods]
         return [report for report in await asyncio.gather(*asked) if report is not None]
 
     async def _one(
-        self, namespace: str, pod: tuple[str, str, str], token: str, want: Literal["status", "all"]
+        self, namespace: str, pod: tuple[str, str, str], token: str, pages: Sequence[str]
     ) -> RouterReport | None:
         name, uid, ip = pod
         host = f"[{ip}]" if ":" in ip else ip
-        pages = ["status"] if want == "status" else ["status", "counts"]
         try:
             bodies = await asyncio.gather(
                 *(self._page(f"http://{host}:{self._port}/v1/{page}", token) for page in pages)

@@ -172,7 +172,9 @@ class DeploymentObserver:
             return tuple(self._unheard(namespace, pod, uid) for pod, uid, _ in pods)
         rollout = recorded.rollout
         counting = rollout is not None and recorded.weight_of(rollout.target.revision) > 0
-        reports = await self._reports.collect(namespace, pods, token, want="all" if counting else "status")
+        reports = await self._reports.collect(
+            namespace, pods, token, want="all" if counting else "status", deployment=name
+        )
         if not reports:
             await self._fleet.token(namespace, fresh=True)  # it may have been made anew; the next look uses it
         by_uid = {report.pod_uid: report for report in reports}

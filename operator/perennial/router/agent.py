@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TERMINATING, DRAINED = "terminating", "drained"
 _LOOK_SECONDS = 0.1
-_REFRESH_SECONDS = 5.0
+_CHECK_SECONDS = 5.0
 _DRAIN_AT_LEAST_SECONDS = 3.0
 """Other nodes go on sending here until they have seen that this pod is leaving."""
 _DRAIN_AT_MOST_SECONDS = 25.0
@@ -81,7 +81,7 @@ class Agent:
         await web.TCPSite(runner, self._settings.host, self._settings.port).start()
         stopping = asyncio.create_task(stop.wait())
         tasks = [
-            asyncio.create_task(work) for work in (self._applier.run(), self._follower.run(), self._refresh_for_ever())
+            asyncio.create_task(work) for work in (self._applier.run(), self._follower.run(), self._check_for_ever())
         ]
         drain = asyncio.create_task(self._drain_when_told())
         try:
@@ -114,11 +114,12 @@ class Agent:
         with suppress(EnvoyAway):
             await self._requests.refresh()
 
-    async def _refresh_for_ever(self) -> None:
+    async def _check_for_ever(self) -> None:
         """Notices a restarted Envoy soon, so that little is counted under the wrong start time."""
         while True:
-            await self._requests_seen()
-            await asyncio.sleep(_REFRESH_SECONDS)
+            with suppress(EnvoyAway):
+                await self._requests.check()
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def _serve_envoy(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])

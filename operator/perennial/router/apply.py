@@ -9,8 +9,9 @@ snapshot interrupts every wait.
 import asyncio
 import logging
 import os
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import orjson
 
 from perennial.router.admin import EnvoyAdmin, EnvoyAway
 from perennial.router.endpoints import EndpointService
-from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, render_clusters, render_routes
+from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, RouteTable, render_clusters
 from perennial.router.model import Snapshot, effective_weights, snapshot_from_json
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,12 @@ log = logging.getLogger(__name__)
 _ROUTES_VERSION = f"http.{STAT_PREFIX}.rds.{ROUTES}.version_text"
 _CLUSTERS_VERSION = "cluster_manager.cds.version_text"
 _WARMING = "cluster_manager.warming_clusters"
-_VERSIONS = "|".join("^" + name.replace(".", "\\.") + "$" for name in (_ROUTES_VERSION, _CLUSTERS_VERSION, _WARMING))
-_POLL_SECONDS = 0.005
+_VERSIONS = "|".join("^" + name.replace(".", "\\.") + "$" for name in (_ROUTES_VERSION, _CLUSTERS_VERSION))
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.05
 _PATIENCE_SECONDS = 2.0
+_FIRM_SECONDS = 0.25
+"""A newer snapshot interrupts a wait for Envoy only after this long: in a burst of changes Envoy still gets to know its
+new clusters, and is not given a new route table while it reads the last one."""
 _RETRY_SECONDS = 0.25
 KEEP_SECONDS = 5.0
 """A cluster stays at least this long without weight: Envoy reports a route table a moment before its workers use it."""
@@ -53,22 +57,25 @@ def read_file(path: str) -> Any:
 
 
 class Applier:
-    """The one writer of the xDS files. `before_removal` is awaited before clusters, and their statistics, vanish."""
+    """The one writer of the xDS files. `read_counts` is awaited before clusters, and their statistics, vanish, and again
+    once they have: a cluster that comes back counts from zero, and the reader must have seen that it was gone.
+    """
 
     def __init__(
         self,
         layout: Layout,
         admin: EnvoyAdmin,
         endpoints: EndpointService,
-        before_removal: Callable[[], Awaitable[None]],
+        read_counts: Callable[[], Awaitable[None]],
     ) -> None:
         self._layout = layout
         self._admin = admin
         self._endpoints = endpoints
-        self._before_removal = before_removal
+        self._read_counts = read_counts
         self._wanted: Snapshot | None = None
         self._changed = asyncio.Event()
         self._retiring: dict[str, float] = {}
+        self._removed: set[str] = set()
         clusters = read_file(layout.clusters) or {"resources": []}
         self._installed = {resource["name"] for resource in clusters["resources"]}
         # After a restart of the agent, Envoy has these already; it must not be taken for empty while it reconnects.
@@ -77,7 +84,8 @@ class Applier:
         self._routes_version = str((read_file(layout.routes) or {}).get("version_info", ""))
         self._rendered: Snapshot | None = None
         self._recorded: Snapshot | None = None
-        self._weights: dict[str, dict[str, int]] = {}
+        self._table = RouteTable()
+        self._weights: Mapping[str, Mapping[str, int]] = {}
 
     def submit(self, snapshot: Snapshot) -> None:
         """Makes this the wanted state; returns at once."""
@@ -97,19 +105,21 @@ class Applier:
             except TimeoutError:
                 continue
 
-    async def status(self) -> dict[str, dict[str, Any]]:
-        """Per deployment: trafficVersion, the weights in the route table, and whether Envoy itself reports that table
-        and it is what status.traffic asks for.
+    async def status(self, only: str | None = None) -> dict[str, dict[str, Any]]:
+        """Per deployment (or of that one): trafficVersion, the weights in the route table, and whether Envoy itself
+        reports that table and it is what status.traffic asks for.
         """
         snapshot = self._rendered
         if snapshot is None:
             return {}
         try:
-            current = (await self._admin.stats(_VERSIONS)).get(_ROUTES_VERSION) == self._routes_version
+            current = await self._reported(_ROUTES_VERSION) == self._routes_version
         except EnvoyAway:
             current = False
         result = {}
         for deployment in snapshot.deployments:
+            if only not in (None, deployment.name):
+                continue
             weights = effective_weights(deployment, self._ready)
             as_wanted = all(weights.get(share.revision, 0) == share.weight for share in deployment.traffic)
             result[deployment.name] = {
@@ -131,11 +141,14 @@ class Applier:
             self._retiring.pop(cluster, None)
         self._publish(snapshot, emptied=False)
         if not wanted <= self._installed:
+            if self._removed & wanted:
+                await self._read_counts()
+                self._removed.clear()
             self._install(self._installed | wanted)
         ready, all_ready = await self._await_ready(snapshot, wanted)
         self._write_routes(snapshot, ready)
         if self._recorded is not snapshot:
-            write_file(self._layout.state, snapshot.to_json())
+            write_file(self._layout.state, snapshot)
             self._recorded = snapshot
         confirmed = await self._await_version(_ROUTES_VERSION, lambda: self._routes_version)
         if not confirmed:
@@ -157,13 +170,13 @@ class Applier:
         self._clusters_version = rendered["version_info"]
 
     def _write_routes(self, snapshot: Snapshot, ready: frozenset[str]) -> None:
-        rendered = render_routes(snapshot, ready)
+        rendered = self._table.render(snapshot, ready)
         self._ready, self._rendered = ready, snapshot
         if rendered["version_info"] == self._routes_version:
             return
         write_file(self._layout.routes, rendered)
         self._routes_version = rendered["version_info"]
-        weights = {d.name: effective_weights(d, ready) for d in snapshot.deployments}
+        weights = self._table.weights
         for name in sorted(weights.keys() | self._weights.keys()):
             if weights.get(name) != self._weights.get(name):
                 log.info("route table %s: %s gets %s", self._routes_version, name, weights.get(name))
@@ -181,15 +194,15 @@ class Applier:
         if await self._admin.down():
             # Nobody to wait for: a starting Envoy reads clusters before routes.
             return frozenset(backed), True
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        wait = _Wait(self._changed)
         while True:
             self._endpoints.progress.clear()
             if all(self._endpoints.taken(cluster) for cluster in backed) and await self._warm():
                 return frozenset(backed), True
-            if self._changed.is_set() or time.monotonic() > deadline:
+            if wait.over:
                 break
             try:
-                await asyncio.wait_for(self._endpoints.progress.wait(), _POLL_SECONDS)
+                await asyncio.wait_for(self._endpoints.progress.wait(), wait.next_pause())
             except TimeoutError:
                 continue
         known = self._ready & backed
@@ -198,46 +211,76 @@ class Applier:
         ), False
 
     async def _warm(self) -> bool:
+        """Whether Envoy has the clusters of the file and all of them are warm."""
         try:
-            stats = await self._admin.stats(_VERSIONS)
+            if await self._reported(_CLUSTERS_VERSION) != self._clusters_version:
+                return False
+            return (await self._admin.stats(f"^{re.escape(_WARMING)}$", "Gauges")).get(_WARMING) == 0
         except EnvoyAway:
             return False
-        return stats.get(_CLUSTERS_VERSION) == self._clusters_version and stats.get(_WARMING) == 0
+
+    async def _reported(self, version: str) -> int | str | None:
+        """A version as Envoy reports it; EnvoyAway when it does not answer."""
+        return (await self._admin.stats(_VERSIONS, "TextReadouts")).get(version)
 
     async def _await_version(self, name: str, wanted: Callable[[], str]) -> bool:
         """Whether Envoy reports the wanted version before it is time to look at something newer."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not self._changed.is_set() and time.monotonic() < deadline:
+        wait = _Wait(self._changed)
+        while not wait.over:
             try:
-                if (await self._admin.stats(_VERSIONS)).get(name) == wanted():
+                if await self._reported(name) == wanted():
                     return True
             except EnvoyAway:
                 return False
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(wait.next_pause())
         return False
 
     async def _retire(self, wanted: set[str]) -> bool:
         """Removes clusters that no route needs once their last request is done; True when none is left."""
         unneeded = self._installed - wanted
         now = time.monotonic()
-        gone = set()
-        for cluster in unneeded:
-            since = self._retiring.setdefault(cluster, now)
-            if now - since > _DRAIN_SECONDS or (now - since > KEEP_SECONDS and await self._idle(cluster)):
-                gone.add(cluster)
+        since = {cluster: now - self._retiring.setdefault(cluster, now) for cluster in unneeded}
+        due = {cluster for cluster in unneeded if since[cluster] > KEEP_SECONDS}
+        busy = await self._busy() if due else set()
+        gone = {cluster for cluster in due if since[cluster] > _DRAIN_SECONDS or cluster not in busy}
         if gone:
-            await self._before_removal()
+            await self._read_counts()
             for cluster in gone:
                 del self._retiring[cluster]
             self._install(self._installed - gone)
+            self._removed |= gone
+            if await self._await_version(_CLUSTERS_VERSION, lambda: self._clusters_version):
+                await self._read_counts()
+                self._removed.clear()
         return not unneeded - gone
 
-    async def _idle(self, cluster: str) -> bool:
+    async def _busy(self) -> set[str]:
+        """The clusters with requests in progress; while Envoy does not answer, all of them."""
         try:
-            stats = await self._admin.stats(f"^cluster\\.{cluster}\\.upstream_rq_active$")
+            stats = await self._admin.stats(r"^cluster\.[^.]*-rev-[^.]*\.upstream_rq_active$", "Gauges")
         except EnvoyAway:
-            return False
-        return stats.get(f"cluster.{cluster}.upstream_rq_active", 0) == 0
+            return set(self._installed)
+        return {name.split(".")[1] for name, active in stats.items() if active}
+
+
+class _Wait:
+    """How long to wait for Envoy, and how often to ask it meanwhile: less and less often."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        self._changed = changed
+        self._begun = time.monotonic()
+        self._pause = _FIRST_POLL_SECONDS
+
+    @property
+    def over(self) -> bool:
+        """Whether it is time to look at something newer."""
+        spent = time.monotonic() - self._begun
+        return spent > (_FIRM_SECONDS if self._changed.is_set() else _PATIENCE_SECONDS)
+
+    def next_pause(self) -> float:
+        """Seconds until the next question."""
+        pause, self._pause = self._pause, min(self._pause * 1.5, _LONGEST_POLL_SECONDS)
+        return pause
 
 
 def last_snapshot(layout: Layout) -> Snapshot | None:

@@ -1,6 +1,11 @@
-"""Makes the routing Snapshot from Kubernetes objects. Pure: no I/O, no clock; objects are plain dicts."""
+"""Makes the routing Snapshot from Kubernetes objects. Pure: no I/O, no clock; objects are plain dicts.
+
+Each object is read once, when it changes; a Snapshot is put together from what was read, so that a change among a
+thousand deployments costs next to nothing.
+"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec, split_cluster
@@ -11,20 +16,41 @@ _PORT_NAME = "http"
 JsonObject = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The ready endpoints of one EndpointSlice of a revision's Service, whose name is the cluster's."""
+
+    cluster: str
+    endpoints: frozenset[Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowWish:
+    """How one DriftPolicy wants the counts of a deployment cut."""
+
+    deployment: str
+    window: WindowSpec
+
+
 def assemble(
     namespace: str,
-    deployments: Iterable[JsonObject],
-    slices: Iterable[JsonObject],
-    policies: Iterable[JsonObject],
+    deployments: Iterable[Deployment],
+    slices: Iterable[Slice | None],
+    wishes: Iterable[WindowWish | None],
     baselines: Mapping[str, Mapping[str, Any] | None],
 ) -> Snapshot:
-    """The Snapshot of a namespace. baselines: those fetched so far, by ModelVersion name."""
-    windows = _windows(policies)
-    parsed = [_deployment(obj, windows) for obj in deployments]
-    needed = needed_versions(parsed)
+    """The Snapshot of a namespace from what the read_* functions gave. baselines: those fetched so far, by
+    ModelVersion name.
+    """
+    windows: dict[str, set[WindowSpec]] = {}
+    for wish in wishes:
+        if wish is not None:
+            windows.setdefault(wish.deployment, set()).add(wish.window)
+    cut = [replace(d, windows=tuple(sorted(windows[d.name]))) if d.name in windows else d for d in deployments]
+    needed = needed_versions(cut)
     return Snapshot(
         namespace=namespace,
-        deployments=tuple(sorted(parsed, key=lambda deployment: deployment.name)),
+        deployments=tuple(sorted(cut, key=lambda deployment: deployment.name)),
         endpoints=_endpoints(slices),
         baselines={version: baselines[version] for version in sorted(needed) if version in baselines},
     )
@@ -35,7 +61,8 @@ def needed_versions(deployments: Iterable[Deployment]) -> set[str]:
     return {version for d in deployments if d.windows for version in d.versions.values()}
 
 
-def _deployment(obj: JsonObject, windows: Mapping[str, set[WindowSpec]]) -> Deployment:
+def read_deployment(obj: JsonObject) -> Deployment:
+    """What a ModelDeployment says of its traffic; its windows come from the DriftPolicies."""
     spec, status = obj.get("spec", {}), obj.get("status", {})
     traffic, observation = spec.get("traffic", {}), spec.get("observation", {})
     analysis = spec.get("rollout", {}).get("analysis", {})
@@ -53,37 +80,37 @@ def _deployment(obj: JsonObject, windows: Mapping[str, set[WindowSpec]]) -> Depl
         max_body_bytes=observation.get("maxBodyBytes", 65536),
         max_rows=observation.get("maxRowsPerRequest", 32),
         latency_limit_ms=analysis.get("latency", {}).get("maxMilliseconds"),
-        windows=tuple(sorted(windows.get(name, ()))),
     )
 
 
-def _windows(policies: Iterable[JsonObject]) -> dict[str, set[WindowSpec]]:
-    """Per deployment, how its DriftPolicies want the counts cut; policies with another source want none."""
-    result: dict[str, set[WindowSpec]] = {}
-    for policy in policies:
-        spec = policy.get("spec", {})
-        source = spec.get("source") or {}
-        target = spec.get("deploymentRef", {}).get("name")
-        if target is None or (source and "observations" not in source):
-            continue
-        window = spec.get("window", {})
-        result.setdefault(target, set()).add(WindowSpec(window.get("seconds", 86400), window.get("offsetSeconds", 0)))
-    return result
+def read_policy(obj: JsonObject) -> WindowWish | None:
+    """How a DriftPolicy wants the counts of its deployment cut; None for one that reads another source."""
+    spec = obj.get("spec", {})
+    source = spec.get("source") or {}
+    target = spec.get("deploymentRef", {}).get("name")
+    if target is None or (source and "observations" not in source):
+        return None
+    window = spec.get("window", {})
+    return WindowWish(target, WindowSpec(window.get("seconds", 86400), window.get("offsetSeconds", 0)))
 
 
-def _endpoints(slices: Iterable[JsonObject]) -> dict[str, tuple[Endpoint, ...]]:
+def read_slice(obj: JsonObject) -> Slice | None:
+    """The ready endpoints of an EndpointSlice; None for one that is no revision's or names no address and port."""
+    service = obj["metadata"].get("labels", {}).get(_SERVICE_LABEL, "")
+    port = _port(obj)
+    if split_cluster(service) is None or port is None or obj.get("addressType") == "FQDN":
+        return None
+    ready = [e for e in obj.get("endpoints") or () if (e.get("conditions") or {}).get("ready") is not False]
+    return Slice(service, frozenset(Endpoint(address, port) for e in ready for address in e.get("addresses", ())))
+
+
+def _endpoints(slices: Iterable[Slice | None]) -> dict[str, tuple[Endpoint, ...]]:
     """Cluster -> its ready endpoints, sorted; a cluster may have several slices, and one address may be in two."""
-    found: dict[str, set[Endpoint]] = {}
+    found: dict[str, frozenset[Endpoint]] = {}
     for piece in slices:
-        service = piece["metadata"].get("labels", {}).get(_SERVICE_LABEL, "")
-        port = _port(piece)
-        if split_cluster(service) is None or port is None or piece.get("addressType") == "FQDN":
-            continue
-        ready = found.setdefault(service, set())
-        for endpoint in piece.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready") is not False:
-                ready.update(Endpoint(address, port) for address in endpoint.get("addresses", ()))
-    return {service: tuple(sorted(ready)) for service, ready in sorted(found.items())}
+        if piece is not None:
+            found[piece.cluster] = found.get(piece.cluster, frozenset()) | piece.endpoints
+    return {cluster: tuple(sorted(ready)) for cluster, ready in sorted(found.items())}
 
 
 def _port(piece: JsonObject) -> int | None:

@@ -8,8 +8,9 @@ EDS file, many nodes allow a user 128 in all, and Envoy aborts when there are no
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -97,27 +98,61 @@ def render_bootstrap(layout: Layout) -> JsonObject:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one deployment adds to the route table, as JSON, and what it was made from."""
+
+    deployment: Deployment
+    weights: Mapping[str, int]
+    host: orjson.Fragment
+    by_path: tuple[orjson.Fragment, ...]
+
+
+class RouteTable:
+    """Renders the RDS answer; the parts of deployments that did not change since the last time are used again."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, _Part] = {}
+
+    @property
+    def weights(self) -> dict[str, Mapping[str, int]]:
+        """Per deployment, the weights of the table rendered last."""
+        return {name: part.weights for name, part in self._parts.items()}
+
+    def render(self, snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
+        """For orjson (parts are Fragments). `ready`: clusters that Envoy knows, warm, with at least one endpoint."""
+        self._parts = {d.name: self._part(d, snapshot.namespace, ready) for d in snapshot.deployments}
+        hosts = [part.host for part in self._parts.values()]
+        return _route_table(hosts, [match for part in self._parts.values() for match in part.by_path])
+
+    def _part(self, deployment: Deployment, namespace: str, ready: Collection[str]) -> _Part:
+        weights = effective_weights(deployment, ready)
+        known = self._parts.get(deployment.name)
+        if known is not None and known.weights == weights and known.deployment == deployment:
+            return known
+        action = _action(deployment, weights)
+        host = {
+            "name": deployment.name,
+            "domains": _domains(deployment.name, namespace),
+            "routes": [{"match": {"prefix": "/"}, **action}],
+        }
+        by_path = tuple(_fragment({"match": match, **action}) for match in _path_matches(deployment.name))
+        return _Part(deployment, weights, _fragment(host), by_path)
+
+
 def render_routes(snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
-    """The RDS answer. `ready`: the clusters that Envoy knows, warm, with at least one endpoint."""
-    by_path: list[JsonObject] = []
-    hosts: list[JsonObject] = []
-    for deployment in snapshot.deployments:
-        action = _action(deployment, ready)
-        hosts.append(
-            {
-                "name": deployment.name,
-                "domains": _domains(deployment.name, snapshot.namespace),
-                "routes": [{"match": {"prefix": "/"}, **action}],
-            }
-        )
-        by_path += [{"match": match, **action} for match in _path_matches(deployment.name)]
+    """The RDS answer, rendered once; see RouteTable."""
+    return RouteTable().render(snapshot, ready)
+
+
+def _route_table(hosts: Sequence[Any], by_path: Sequence[Any]) -> JsonObject:
     nobody = _answer(404, "no ModelDeployment of this namespace is addressed; use its name as host or in the path")
-    by_path.append({"match": {"prefix": "/"}, **nobody})
+    every_path = [*by_path, {"match": {"prefix": "/"}, **nobody}]
     config = {
         "@type": _TYPE + "envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         "ignore_port_in_host_matching": True,
-        "virtual_hosts": [*hosts, {"name": "*", "domains": ["*"], "routes": by_path}],
+        "virtual_hosts": [*hosts, {"name": "*", "domains": ["*"], "routes": every_path}],
     }
     return _versioned([config])
 
@@ -126,10 +161,20 @@ def render_clusters(clusters: Collection[str]) -> JsonObject:
     """The CDS answer. A cluster's definition depends on its name only, so it never changes within a revision: Envoy
     would drop the counters of response codes with the old definition.
     """
-    return _versioned([_revision_cluster(name) for name in sorted(clusters)])
+    return _versioned([_cluster_fragment(name) for name in sorted(clusters)])
 
 
-def _versioned(resources: list[JsonObject]) -> JsonObject:
+def _fragment(value: JsonObject) -> orjson.Fragment:
+    """JSON in canonical form, to be put into other JSON as it is."""
+    return orjson.Fragment(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=8192)
+def _cluster_fragment(name: str) -> orjson.Fragment:
+    return _fragment(_revision_cluster(name))
+
+
+def _versioned(resources: Sequence[Any]) -> JsonObject:
     """The version is the hash of the content: equal content is never written again, and Envoy reports what it has."""
     canonical = orjson.dumps(resources, option=orjson.OPT_SORT_KEYS)
     return {"version_info": hashlib.sha256(canonical).hexdigest()[:16], "resources": resources}
@@ -147,9 +192,9 @@ def _path_matches(name: str) -> list[JsonObject]:
     ]
 
 
-def _action(deployment: Deployment, ready: Collection[str]) -> JsonObject:
+def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
     """What a route to this deployment does, with the metadata that the Lua filter reads."""
-    weights = {revision: weight for revision, weight in effective_weights(deployment, ready).items() if weight}
+    weights = {revision: weight for revision, weight in effective.items() if weight}
     if not weights:
         return _answer(503, f"ModelDeployment {deployment.name} serves no version yet")
     observed = deployment.sample_percent if deployment.windows else 0

@@ -16,7 +16,7 @@ from kubernetes.aio import client, config
 
 from perennial.api.kinds import DRIFT_POLICY, ENDPOINT_SLICE, MODEL_DEPLOYMENT, MODEL_VERSION, Kind
 from perennial.api.names import LABEL_MANAGED_BY, MANAGED_BY_PERENNIAL
-from perennial.router.assemble import assemble, needed_versions
+from perennial.router.assemble import assemble, needed_versions, read_deployment, read_policy, read_slice
 from perennial.router.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,16 @@ _WATCHED: tuple[tuple[Kind, str], ...] = (
     (ENDPOINT_SLICE, f"{LABEL_MANAGED_BY}={MANAGED_BY_PERENNIAL}"),
     (DRIFT_POLICY, ""),
 )
+_READERS: Mapping[Kind, Callable[[Mapping[str, Any]], Any]] = {
+    MODEL_DEPLOYMENT: read_deployment,
+    ENDPOINT_SLICE: read_slice,
+    DRIFT_POLICY: read_policy,
+}
 _WATCH_SECONDS = 240
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.1, 5.0
+_GATHER_SECONDS = 0.1
+"""After a change is handed on the next ones are gathered this long: a burst of changes costs a few Snapshots, and a
+single one does not wait."""
 
 JsonObject = dict[str, Any]
 
@@ -127,7 +135,7 @@ class Follower:
         self._namespace = namespace
         self._reader = reader
         self._changed = changed
-        self._objects: dict[Kind, dict[str, JsonObject]] = {}
+        self._read: dict[Kind, dict[str, Any]] = {}
         self._baselines: dict[str, Mapping[str, Any] | None] = {}
         self._stirred = asyncio.Event()
         self._last: Snapshot | None = None
@@ -139,7 +147,7 @@ class Follower:
     @property
     def synced(self) -> bool:
         """Whether every kind has been listed once."""
-        return len(self._objects) == len(_WATCHED)
+        return len(self._read) == len(_WATCHED)
 
     async def run(self) -> None:
         """Follows until it is cancelled."""
@@ -153,7 +161,7 @@ class Follower:
         while True:
             try:
                 items, version = await self._reader.read_all(kind, selector)
-                self._objects[kind] = {item["metadata"]["name"]: item for item in items}
+                self._read[kind] = {item["metadata"]["name"]: _READERS[kind](item) for item in items}
                 self._stirred.set()
                 back_off = _FIRST_BACK_OFF
                 while True:
@@ -165,15 +173,18 @@ class Follower:
 
     async def _watch(self, kind: Kind, selector: str, version: str) -> str:
         """One watch request; the resourceVersion from which the next one goes on."""
-        objects = self._objects[kind]
+        known, read = self._read[kind], _READERS[kind]
         async for event, obj in self._reader.watch(kind, selector, version):
             version = obj["metadata"]["resourceVersion"]
             if event == "BOOKMARK":
                 continue
+            name, told = obj["metadata"]["name"], None if event == "DELETED" else read(obj)
             if event == "DELETED":
-                objects.pop(obj["metadata"]["name"], None)
+                known.pop(name, None)
+            elif name in known and known[name] == told:
+                continue  # news of what the router does not look at
             else:
-                objects[obj["metadata"]["name"]] = obj
+                known[name] = told
             self._stirred.set()
         return version
 
@@ -191,10 +202,11 @@ class Follower:
                 if not await self._fetch(missing):
                     asyncio.get_running_loop().call_later(1.0, self._stirred.set)
                 self._give(self._assembled())
+            await asyncio.sleep(_GATHER_SECONDS)
 
     def _assembled(self) -> Snapshot:
-        deployments, slices, policies = (self._objects[kind].values() for kind, _ in _WATCHED)
-        return assemble(self._namespace, deployments, slices, policies, self._baselines)
+        deployments, slices, wishes = (self._read[kind].values() for kind, _ in _WATCHED)
+        return assemble(self._namespace, deployments, slices, wishes, self._baselines)
 
     def _give(self, snapshot: Snapshot) -> None:
         if snapshot != self._last:

@@ -69,7 +69,7 @@ class Pages:
         self._clock = clock
         self.draining = False
         self.final_read = asyncio.Event()
-        """Set when the counts have been read."""
+        """Set when all counts have been read."""
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -91,33 +91,36 @@ class Pages:
             return web.Response(status=503, text="no route table yet\n")
         return web.Response(text="ok\n")
 
-    async def _status(self, _request: web.Request) -> web.Response:
-        await self._refresh()
-        deployments = await self._applier.status()
+    async def _status(self, request: web.Request) -> web.Response:
+        await self._current(self._requests.check())
+        deployments = await self._applier.status(request.query.get("deployment"))
         for name, state in deployments.items():
             state["baseline"] = self._observer.baseline(name)
         return _json({**self._head(), "deployments": deployments})
 
     async def _counts(self, request: web.Request) -> web.Response:
-        await self._refresh()
         only = request.query.get("deployment")
-        deployments = {
-            name: self._deployment(name, counts)
-            for name, counts in sorted(self._observer.counts.items())
-            if only in (None, name)
-        }
-        self.final_read.set()
+        if only is not None and only not in self._observer.counts:
+            names: list[str] = []
+            await self._current(self._requests.check())
+        else:
+            names = sorted(self._observer.counts) if only is None else [only]
+            await self._current(self._requests.refresh(only))
+        deployments = {n: self._deployment(n, self._observer.counts[n]) for n in names if n in self._observer.counts}
+        if only is None:
+            self.final_read.set()
         return _json({**self._head(), "deployments": deployments})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        await self._refresh()
+        await self._current(self._requests.refresh())
         registry = CollectorRegistry()
         registry.register(_Metrics(self._observer, self._requests, await self._applier.status()))
         return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
 
-    async def _refresh(self) -> None:
+    @staticmethod
+    async def _current(reading: Awaitable[None]) -> None:
         try:
-            await self._requests.refresh()
+            await reading
         except EnvoyAway:
             return  # the totals seen last still hold; `confirmed` says that Envoy is away
 

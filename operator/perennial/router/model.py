@@ -4,7 +4,7 @@ Pure: `follow.py` makes a Snapshot from the API server, `envoy.py` renders it, `
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -78,10 +78,6 @@ class Snapshot:
         """The deployment of that name."""
         return next((d for d in self.deployments if d.name == name), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """For the file that lets a restarted agent go on while the API server is away."""
-        return asdict(self)
-
 
 def cluster_name(deployment: str, revision: str) -> str:
     """`<mdep>-rev-<hash8>`; deployment names never contain `-rev-`, so it can be taken apart again."""
@@ -95,7 +91,7 @@ def split_cluster(cluster: str) -> tuple[str, str] | None:
 
 
 def snapshot_from_json(raw: Mapping[str, Any]) -> Snapshot:
-    """The inverse of Snapshot.to_json. KeyError or TypeError when the file is of another shape."""
+    """A Snapshot from its JSON, as orjson writes it. KeyError or TypeError when the file is of another shape."""
     deployments = tuple(
         Deployment(
             **{

@@ -56,7 +56,7 @@ class Observer:
     def follow(self, snapshot: Snapshot) -> None:
         """Takes over deployments, windows and baselines. Counters of what went away are dropped."""
         self._deployments = {deployment.name: deployment for deployment in snapshot.deployments}
-        self.counts = {name: self.counts.get(name, DeploymentCounts()) for name in self._deployments}
+        self.counts = {name: self.counts.get(name) or DeploymentCounts() for name in self._deployments}
         for version, raw in snapshot.baselines.items():
             if version not in self._plan_sources or self._plan_sources[version] is not raw:
                 self._plans[version] = _plan(raw)
@@ -64,7 +64,7 @@ class Observer:
         for deployment in snapshot.deployments:
             series = self.counts[deployment.name].series
             self.counts[deployment.name].series = {
-                spec: series.get(spec, WindowSeries(spec)) for spec in deployment.windows
+                spec: series.get(spec) or WindowSeries(spec) for spec in deployment.windows
             }
         self._targets.clear()
 

@@ -11,39 +11,44 @@ from typing import Any
 from perennial.router.admin import EnvoyAdmin, Stats
 from perennial.router.model import split_cluster
 
-_PATTERN = (
-    r"^cluster\.[^.]*-rev-[^.]*\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$|^access_logs\..*dropped$"
-)
+_PATTERN = r"^cluster\.%s-rev-[^.]*\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$|^access_logs\..*dropped$"
 _NAME = re.compile(r"cluster\.([^.]+)\.(upstream_rq_|grpc\.)([0-9]+|active)")
+Codes = dict[tuple[str, str], int]
 _DROPPED = "access_logs.grpc_access_log.logs_dropped"
 
 
 class RequestCounts:
-    """Totals by (cluster, kind of counter, code); `restarted` is called when another Envoy process answers."""
+    """Totals by cluster and (kind of counter, code); `restarted` is called when another Envoy process answers."""
 
     def __init__(self, admin: EnvoyAdmin, restarted: Callable[[], None]) -> None:
         self._admin = admin
         self._restarted = restarted
         self._node = ""
-        self._seen: dict[tuple[str, str, str], int] = {}
-        self._folded: dict[tuple[str, str, str], int] = {}
+        self._seen: dict[str, Codes] = {}
+        self._folded: dict[str, Codes] = {}
         self._active: dict[str, int] = {}
+        self._clusters: dict[str, set[str]] = {}
         self.started: float | None = None
         self.dropped = 0
 
-    async def refresh(self) -> None:
-        """Reads Envoy's statistics. EnvoyAway when it does not answer; the totals then stay as they are."""
+    async def check(self) -> None:
+        """Notices when another Envoy process answers; cheap. EnvoyAway when none does."""
         node, started = await self._admin.started()
-        stats = await self._admin.stats(_PATTERN)
         if node != self._node:
             if self._node:
                 self._restarted()
             self._node, self.started = node, started
-            self._seen, self._folded, self._active = {}, {}, {}
-        self._take(stats)
+            self._seen, self._folded, self._active, self._clusters = {}, {}, {}, {}
 
-    def _take(self, stats: Stats) -> None:
-        now: dict[tuple[str, str, str], int] = {}
+    async def refresh(self, deployment: str | None = None) -> None:
+        """Reads Envoy's statistics, of one deployment only when it is named. EnvoyAway when Envoy does not answer; the
+        totals then stay as they are.
+        """
+        await self.check()
+        self._take(await self._admin.stats(_PATTERN % (deployment or "[^.]*")), deployment)
+
+    def _take(self, stats: Stats, deployment: str | None) -> None:
+        now: dict[str, Codes] = {}
         active: dict[str, int] = {}
         for name, value in stats.items():
             match = _NAME.fullmatch(name)
@@ -53,30 +58,36 @@ class RequestCounts:
             if code == "active":
                 active[cluster] = int(value)
             else:
-                now[cluster, kind, code] = int(value)
-        for key, before in self._seen.items():
-            if now.get(key, 0) < before:
-                self._folded[key] = self._folded.get(key, 0) + before
-        self._seen, self._active = now, active
+                now.setdefault(cluster, {})[kind, code] = int(value)
+        looked_at = self._clusters.get(deployment, set()) if deployment else {*self._seen, *self._active}
+        for cluster in looked_at:
+            for key, before in self._seen.pop(cluster, {}).items():
+                if now.get(cluster, {}).get(key, 0) < before:
+                    folded = self._folded.setdefault(cluster, {})
+                    folded[key] = folded.get(key, 0) + before
+            self._active.pop(cluster, None)
+        self._seen.update(now)
+        self._active.update(active)
+        for cluster in now.keys() | active.keys():
+            owner = split_cluster(cluster)
+            if owner is not None:
+                self._clusters.setdefault(owner[0], set()).add(cluster)
         self.dropped = int(stats.get(_DROPPED, 0))
 
     def revisions(self, deployment: str) -> dict[str, dict[str, Any]]:
         """revision -> {requests, codes, grpc, active} as of the last refresh."""
         result: dict[str, dict[str, Any]] = {}
-        for cluster, active in self._active.items():
-            owner = split_cluster(cluster)
-            if owner and owner[0] == deployment:
-                result[owner[1]] = {"requests": 0, "codes": {}, "grpc": {}, "active": active}
-        for key in sorted(self._seen.keys() | self._folded.keys()):
-            cluster, kind, code = key
-            owner = split_cluster(cluster)
-            total = self._seen.get(key, 0) + self._folded.get(key, 0)
-            if owner is None or owner[0] != deployment or not total:
+        for cluster in sorted(self._clusters.get(deployment, ())):
+            seen, folded = self._seen.get(cluster, {}), self._folded.get(cluster, {})
+            totals = {key: seen.get(key, 0) + folded.get(key, 0) for key in sorted(seen.keys() | folded.keys())}
+            totals = {key: total for key, total in totals.items() if total}
+            if not totals and cluster not in self._active:
                 continue
-            entry = result.setdefault(owner[1], {"requests": 0, "codes": {}, "grpc": {}, "active": 0})
-            if kind == "grpc.":
-                entry["grpc"][code] = total
-            else:
-                entry["codes"][code] = total
-                entry["requests"] += total
+            codes = {code: total for (kind, code), total in totals.items() if kind != "grpc."}
+            result[cluster.partition("-rev-")[2]] = {
+                "requests": sum(codes.values()),
+                "codes": codes,
+                "grpc": {code: total for (kind, code), total in totals.items() if kind == "grpc."},
+                "active": self._active.get(cluster, 0),
+            }
         return result

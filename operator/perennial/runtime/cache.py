@@ -86,6 +86,11 @@ def is_watched(obj: Mapping[str, Any]) -> bool:
     return kind in kinds.OUR_KINDS
 
 
+def _carries(obj: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    own = obj["metadata"].get("labels") or {}
+    return all(own.get(key) == value for key, value in labels.items())
+
+
 class Cache:
     """Objects of the watched kinds. Not thread-safe: used from one event loop only."""
 
@@ -101,16 +106,12 @@ class Cache:
 
     def list(self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> Objects:
         """All objects of a kind (of a namespace) that carry all the given labels, sorted by namespace and name."""
-        found = []
-        for (own_namespace, _), obj in sorted(self._objects[kind].items()):
-            if namespace is not None and own_namespace != namespace:
-                continue
-            if labels:
-                own = obj["metadata"].get("labels") or {}
-                if any(own.get(key) != value for key, value in labels.items()):
-                    continue
-            found.append(obj)
-        return found
+        found = [
+            key
+            for key, obj in self._objects[kind].items()
+            if (namespace is None or key[0] == namespace) and (not labels or _carries(obj, labels))
+        ]
+        return [self._objects[kind][key] for key in sorted(found)]
 
     def by_uid(self, uid: str) -> JsonObject | None:
         """The object with that uid, or None."""

@@ -37,7 +37,13 @@ class Routers:
     names: set[str] = field(default_factory=set)
 
     async def collect(
-        self, namespace: str, pods: Sequence[tuple[str, str, str]], token: str, *, want: Literal["status", "all"]
+        self,
+        namespace: str,
+        pods: Sequence[tuple[str, str, str]],
+        token: str,
+        *,
+        want: Literal["status", "all"],
+        deployment: str | None = None,
     ) -> list[RouterReport]:
         """See ports.RouterReports."""
         assert token == "secret"

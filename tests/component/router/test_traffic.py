@@ -168,8 +168,12 @@ async def test_finds_the_model_by_host_or_path_and_names_the_trouble_otherwise(r
         assert (status, json.loads(body)["who"]) == (200, who), path
     status, body = await running.post(Host="10.0.0.1", path="/v2/models/rainy/infer")
     assert status == 404 and b"use its name as host or in the path" in body
-    status, body = await running.post("fog")
-    assert status == 503 and b"serves no version yet" in body
+
+    async def fog_is_known() -> bool:
+        status, body = await running.post("fog")
+        return status == 503 and b"serves no version yet" in body
+
+    await eventually(fog_is_known, "a deployment without a version answers 503")
 
 
 async def test_large_bodies_pass_unchanged_and_streams_are_not_held(running: Router) -> None:

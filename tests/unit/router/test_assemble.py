@@ -2,8 +2,14 @@
 
 from typing import Any
 
-from perennial.router.assemble import assemble
-from perennial.router.model import Endpoint, Share, WindowSpec
+from perennial.router.assemble import assemble, read_deployment, read_policy, read_slice
+from perennial.router.model import Endpoint, Share, Snapshot, WindowSpec
+
+
+def assembled(deployments: Any = (), slices: Any = (), policies: Any = (), baselines: Any = None) -> Snapshot:
+    """The Snapshot of these objects."""
+    parts = (map(read_deployment, deployments), map(read_slice, slices), map(read_policy, policies))
+    return assemble("team", *parts, baselines or {})
 
 
 def piece(service: str, *addresses: str, **changes: Any) -> dict[str, Any]:
@@ -41,7 +47,7 @@ MDEP = {
 
 def test_reads_everything_of_a_deployment() -> None:
     baselines = {"rain-v1": {"rows": 1}, "rain-v0": {"rows": 0}}
-    snapshot = assemble("team", [MDEP], [], [policy("p", 60)], baselines)
+    snapshot = assembled([MDEP], [], [policy("p", 60)], baselines)
     (rain,) = snapshot.deployments
     assert rain.traffic == (Share("aaaaaaaa", 95), Share("bbbbbbbb", 5))
     assert (rain.traffic_version, rain.stable) == (4, "aaaaaaaa")
@@ -52,7 +58,7 @@ def test_reads_everything_of_a_deployment() -> None:
 
 
 def test_a_deployment_that_the_operator_has_not_seen_yet_has_no_traffic() -> None:
-    (rain,) = assemble("team", [{"metadata": {"name": "rain"}, "spec": {}}], [], [], {}).deployments
+    (rain,) = assembled([{"metadata": {"name": "rain"}, "spec": {}}]).deployments
     assert (rain.traffic, rain.stable, rain.traffic_version) == ((), None, 0)
 
 
@@ -64,7 +70,7 @@ def test_windows_are_those_of_policies_that_read_observations() -> None:
         policy("prometheus", 30, source={"prometheus": {"query": "up"}}),
         {"metadata": {"name": "other"}, "spec": {"deploymentRef": {"name": "fog"}, "window": {"seconds": 5}}},
     ]
-    (rain,) = assemble("team", [MDEP], [], policies, {}).deployments
+    (rain,) = assembled([MDEP], policies=policies).deployments
     assert rain.windows == (WindowSpec(60, 0), WindowSpec(86400, 0))
 
 
@@ -80,11 +86,11 @@ def test_endpoints_are_the_ready_pods_on_the_http_port() -> None:
         piece("rain-rev-cccccccc", "name.example", addressType="FQDN"),
         piece("rain-rev-dddddddd", "10.0.0.5", ports=[]),
     ]
-    found = assemble("team", [], slices, [], {}).endpoints
+    found = assembled(slices=slices).endpoints
     hosts = tuple(Endpoint(f"10.0.0.{last}", 8080) for last in (1, 2, 3))
     assert found == {service: hosts, "rain-rev-bbbbbbbb": ()}
 
 
 def test_an_endpoint_without_conditions_is_ready() -> None:
-    found = assemble("team", [], [piece("rain-rev-aaaaaaaa", endpoints=[{"addresses": ["10.0.0.1"]}])], [], {})
+    found = assembled(slices=[piece("rain-rev-aaaaaaaa", endpoints=[{"addresses": ["10.0.0.1"]}])])
     assert found.endpoints["rain-rev-aaaaaaaa"] == (Endpoint("10.0.0.1", 8080),)

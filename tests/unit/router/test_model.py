@@ -1,7 +1,6 @@
 """Weights that are really sent, and the snapshot's way through its file."""
 
-import json
-
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +71,7 @@ def test_a_snapshot_survives_its_file() -> None:
     snapshot = Snapshot(
         "team", (rain,), {"rain-rev-aaaaaaaa": (Endpoint("10.0.0.1", 8080),)}, {"rain-v1": {"rows": 1}, "rain-v0": None}
     )
-    assert snapshot_from_json(json.loads(json.dumps(snapshot.to_json()))) == snapshot
+    assert snapshot_from_json(orjson.loads(orjson.dumps(snapshot))) == snapshot
 
 
 def test_cluster_names_come_apart_again() -> None:
