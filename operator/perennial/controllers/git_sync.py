@@ -237,9 +237,10 @@ class GitSyncController:
         await self._intend(key, memory, spec, suspects, now)
         result = await applier.apply(suspects, live, snapshot.commit, lambda name: self._exists(spec, name))
         memory.errors, memory.passing = (*memory.refused, *result.errors), result.passing and not memory.refused
-        memory.applied, memory.kept = snapshot.commit, None
+        memory.applied, memory.kept = None, None  # a prune that fails here is done by the next pass
         if not memory.errors:
             await self._prune(key, memory, spec, applier)
+        memory.applied = snapshot.commit
         if heal:
             memory.heal_at = now + timedelta(seconds=spec.heal_seconds)
             if spec.account is None:
@@ -375,5 +376,7 @@ class GitSyncController:
         return drifted
 
     def _delay(self, memory: Memory, now: datetime) -> float:
-        times = [when for when in (memory.check_at, memory.heal_at, memory.write.not_before) if when is not None]
+        times = [when for when in (memory.check_at, memory.heal_at) if when is not None]
+        if memory.write.not_before is not None and memory.write.not_before > now:
+            times.append(memory.write.not_before)  # a time gone by waits for the repository to answer again
         return max(0.0, (min(times) - now).total_seconds()) if times else 0.0

@@ -359,3 +359,13 @@ def _target(obj: dict) -> "object":  # type: ignore[type-arg]
     kind = kinds.find(obj["apiVersion"], obj["kind"])
     assert kind is not None
     return PatchTarget(kind, meta["namespace"], meta["name"])
+
+
+async def test_a_prune_that_fails_for_a_moment_is_done_by_the_next_pass(bench: Bench) -> None:
+    bench.person.push({"app/a.yaml": config_map("a"), "app/b.yaml": config_map("b")})
+    world = await bench.start()
+    bench.person.push({"app/b.yaml": None})
+    world.store.fail("delete", Unavailable("Unavailable", "no answer"), kind=CM)
+    await bench.poll()
+    assert not bench.exists(CM, "b")
+    assert bench.status()["objects"] == 1
