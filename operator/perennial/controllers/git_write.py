@@ -22,6 +22,7 @@ from perennial.domain.sync.edit import CannotEdit, field_of
 from perennial.domain.sync.outbox import Change, DeploymentView, Outbox, OutboxWorld, VersionView
 from perennial.domain.sync.plan import Head, Plan, find, needed_files, plan, to_archive
 from perennial.domain.sync.prune import versions_in_use
+from perennial.domain.sync.records import is_readable
 from perennial.domain.sync.repository import GitChange, GitReference, GitRemote
 from perennial.domain.sync.spec import SyncSpec
 from perennial.domain.times import rfc3339
@@ -167,10 +168,11 @@ class WriteBack:
 
     def _versions(self, spec: SyncSpec, snapshot: Snapshot) -> dict[str, VersionView]:
         documents = {
-            document.content["metadata"]["name"]: document.content.get("spec") or {}
+            document.content["metadata"]["name"]: document.content["spec"]
             for document in snapshot.documents
             if document.content.get("kind") == kinds.MODEL_VERSION.kind
             and isinstance(field_of(document.content, ("metadata", "name")), str)
+            and is_readable(document.content.get("spec"))
         }
         live = {obj["metadata"]["name"]: obj["spec"] for obj in self._cache.list(kinds.MODEL_VERSION, spec.namespace)}
         return {name: VersionView(name, documents.get(name), live.get(name)) for name in {*documents, *live}}

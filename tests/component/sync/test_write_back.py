@@ -411,3 +411,40 @@ async def test_pull_requests_are_refused_in_words(bench: Bench) -> None:
     bench.person.push({"app/d.yaml": deployment()})
     await bench.start(writeBack={"method": "PullRequest"})
     assert "not supported by this version" in bench.condition("Stalled")["message"]
+
+
+async def test_a_repository_that_goes_away_with_a_change_pending_is_asked_at_its_period_only(bench: Bench) -> None:
+    world = await began(bench)
+    hook = bench.bare / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    await train(world, "rain-r1", 1)
+    assert len(bench.status()["writeBack"]["pending"]) == 1
+    hook.unlink()
+    gone = bench.bare.rename(bench.bare.with_name("away"))
+    passes = await world.run_for(240)
+    assert passes < 30
+    gone.rename(bench.bare)
+    await world.run_for(400)
+    assert bench.person.log()[0] == "Roll out rain-r1 to rain"
+
+
+async def test_a_malformed_version_in_git_stops_no_other_decision(bench: Bench) -> None:
+    bench.person.push({"app/d.yaml": deployment()}, "Begin")
+    world = bench.world
+    await world.person({**parse_file("f", deployment().encode()).documents[0].content, "metadata": NAMED})
+    await bench.start(**WRITES, apply=False)
+    report(world)
+    head = "apiVersion: perennial.dev/v1alpha1\nkind: ModelVersion\n"
+    await bench.push(
+        {
+            "app/text.yaml": f"{head}metadata:\n  name: text\nspec: none\n",
+            "app/served.yaml": f"{head}metadata:\n  name: served\nspec:\n  model: rain\n  served: [yes-it-does]\n",
+            "app/time.yaml": f"{head}metadata:\n  name: time\nspec:\n  model: rain\n  lineage:\n    finishedTime: soon\n",
+            "app/meta.yaml": f"{head}metadata: none\nspec:\n  model: rain\n",
+        }
+    )
+    await train(world, "rain-r1", 1)
+    await bench.poll()
+    assert bench.person.log()[0] == "Roll out rain-r1 to rain"

@@ -44,7 +44,7 @@ def find(documents: Iterable[Document], kind: kinds.Kind, name: str) -> Document
         for document in documents
         if document.content.get("kind") == kind.kind
         and document.content.get("apiVersion") == kind.api_version
-        and (document.content.get("metadata") or {}).get("name") == name
+        and field_of(document.content, ("metadata", "name")) == name
     ]
     if len(found) > 1:
         setting = [document for document in found if field_of(document.content) is not None]
@@ -61,7 +61,8 @@ def serving_documents(documents: Iterable[Document], deployment: str) -> list[Do
         document
         for document in documents
         if document.content.get("kind") == kinds.MODEL_VERSION.kind
-        and records.open_served(document.content.get("spec") or {}, deployment) is not None
+        and records.is_readable(document.content.get("spec"))
+        and records.open_served(document.content["spec"], deployment) is not None
     ]
 
 
@@ -207,8 +208,9 @@ def to_archive(
         document
         for document in documents
         if document.content.get("kind") == kinds.MODEL_VERSION.kind
-        and (document.content.get("spec") or {}).get("model") == model
-        and document.path == below(path, f"{VERSIONS}/{document.content['metadata']['name']}.yaml")
+        and records.is_readable(document.content.get("spec"))
+        and document.content["spec"].get("model") == model
+        and document.path == below(path, f"{VERSIONS}/{field_of(document.content, ('metadata', 'name'))}.yaml")
     ]
     own.sort(key=lambda document: records.finished(document.content["spec"]), reverse=True)
     return tuple(

@@ -16,6 +16,31 @@ _ORDER = ("model", "artifact", "metrics", "championMetrics", "gate", "lineage", 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
+def is_readable(spec: Any) -> bool:
+    """Whether a document's spec has the shape of a ModelVersion's, as far as anything here reads it.
+
+    The API server names what is wrong with one that has not; until it is corrected it must not stop other decisions.
+    """
+    if not isinstance(spec, Mapping):
+        return False
+    parts = [spec.get(key) or {} for key in ("artifact", "metrics", "championMetrics", "gate", "lineage")]
+    if not all(isinstance(part, Mapping) for part in parts):
+        return False
+    lists = [spec.get(key) or [] for key in ("proposed", "served", "rejections")]
+    lineage = parts[-1]
+    lists.append(lineage.get("datasets") or [])
+    if not all(isinstance(found, list) and all(isinstance(item, Mapping) for item in found) for found in lists):
+        return False
+    return isinstance(lineage.get("request") or {}, Mapping) and _is_time(lineage.get("finishedTime"))
+
+
+def _is_time(text: Any) -> bool:
+    try:
+        return text is None or bool(parse_time(text))
+    except (TypeError, ValueError):
+        return False
+
+
 def entries(spec: Mapping[str, Any], record: str, deployment: str) -> list[Mapping[str, Any]]:
     """The entries of a record list for one deployment."""
     return [entry for entry in spec.get(record) or () if entry.get("deployment") == deployment]
