@@ -10,6 +10,8 @@ from examples.rain.demo.stage import SYSTEM, Stage, Timeline, build_images, inst
 from localcluster.using import Running, using
 from tests.cluster.operator import OPERATOR_PODS
 
+READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Running]:
@@ -39,15 +41,19 @@ def installed(cluster: Running) -> Stage:
     tags = build_images(cluster, timeline, ("perennial", "git", "s3", "trivial"))
     stage = Stage(cluster, None, timeline, SYSTEM, tags)  # type: ignore[arg-type]
     install(stage)
-    stage.kubectl("-n", SYSTEM, "rollout", "status", "deployment/perennial-operator", "--timeout=180s")
+    cluster.kubectl("-n", SYSTEM, *READY, timeout=200)
     return stage
 
 
 @pytest.fixture
 def quiet_operator(installed: Stage) -> Iterator[None]:
-    """Fails the test when the operator logged a traceback meanwhile: whatever people do wrong is told in a sentence."""
+    """Fails the test when the operator logged a traceback meanwhile, or is not ready afterwards.
+
+    Whatever people do wrong is told in a sentence, and nothing keeps the operator from its other work.
+    """
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     yield
+    installed.cluster.kubectl("-n", SYSTEM, *READY, timeout=200)
     log = installed.kubectl("-n", SYSTEM, "logs", "--selector", OPERATOR_PODS, "--tail=-1", f"--since-time={started}")
     at = log.find("Traceback")
     assert at < 0, log[max(0, at - 500) : at + 3000]

@@ -164,7 +164,18 @@ async def test_good_runs_make_one_version_each_and_beat_or_lose_to_their_champio
         assert len(await stage.store.list(kinds.MODEL_VERSION, stage.namespace)) == 3
 
 
-async def test_each_bad_input_ends_in_one_sentence_on_its_object(installed: Stage) -> None:
+async def untold(stage: Stage, jobs: list[JsonObject]) -> list[str]:
+    """The jobs of which no event carries the sentence that their condition carries."""
+    events = await stage.store.list(kinds.EVENT, stage.namespace)
+    said = {((event.get("regarding") or {}).get("name"), event.get("note")) for event in events}
+    sentences = {
+        job["metadata"]["name"]: (conditions.find(job["status"]["conditions"], "Stalled") or {})["message"]
+        for job in jobs
+    }
+    return [name for name, sentence in sentences.items() if (name, sentence) not in said]
+
+
+async def test_each_bad_input_ends_in_one_sentence_on_its_object(installed: Stage, quiet_operator: None) -> None:
     async with stage_with_data(installed) as stage:
         quota = {"requests.example.com/gpu": "0"}
         stage.apply(
@@ -181,5 +192,10 @@ async def test_each_bad_input_ends_in_one_sentence_on_its_object(installed: Stag
         for job in found:
             assert conditions.is_true(job["status"]["conditions"], "Stalled")
             assert len(job["status"]["message"].encode()) <= conditions.MAX_MESSAGE_BYTES
+
+        async def all_told() -> bool | None:
+            return not await untold(stage, found) or None
+
+        await stage.wait("an event of each", all_told, 30)
         left = await stage.store.list(kinds.MODEL_VERSION, stage.namespace)
         assert [v["spec"]["model"] for v in left] == ["no-metric"], "only the gate's refusal leaves a record"
