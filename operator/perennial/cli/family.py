@@ -10,6 +10,7 @@ from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Stalled
 
 LOG_LIMIT = 1 << 20
+LINE_LIMIT = 300
 
 
 async def require(connection: Connection, kind: Kind, name: str) -> JsonObject:
@@ -57,8 +58,13 @@ async def training_logs(connection: Connection, name: str, tail: int) -> list[st
             connection.namespace, pod["metadata"]["name"], container, tail_lines=tail, limit_bytes=LOG_LIMIT
         )
         if text:
-            lines += [f"[{container}] {line}" for line in text.splitlines()]
+            lines += [f"[{container}] {_cut(line)}" for line in text.splitlines()]
     return lines or [f"Pod {pod['metadata']['name']} wrote nothing yet."]
+
+
+def _cut(line: str) -> str:
+    """A line that a terminal can show; the record that publish writes is thousands of characters long."""
+    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}... ({len(line)} characters)"
 
 
 def _containers(pod: JsonObject) -> list[str]:

@@ -92,10 +92,18 @@ def _versions(family: Family) -> list[str]:
         mark = (
             "rejected" if refused else ("passed its gate" if spec.get("gate", {}).get("passed") else "no passed gate")
         )
-        metrics = ", ".join(f"{k} {v}" for k, v in list(spec.get("metrics", {}).items())[:4])
+        metrics = ", ".join(f"{k} {_short(v)}" for k, v in list(spec.get("metrics", {}).items())[:4])
         commit = commits.get(version["metadata"]["name"], "")
         lines.append(f"  version  {version['metadata']['name']}  {mark}  {metrics}  {commit[:12]}".rstrip())
     return lines
+
+
+def _short(decimal: str) -> str:
+    """A metric to four significant digits."""
+    try:
+        return f"{float(decimal):.4g}"
+    except ValueError:
+        return decimal
 
 
 def _finished(version: Mapping[str, Any]) -> str:
