@@ -1,7 +1,7 @@
 """ModelDeployment: observe -> decide -> act -> report. What to do is decided in domain/rollout; here is only how."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class ModelDeploymentController:
             try:
                 await self._actor.act(deployment, world, decision.actions)
             except Stalled as error:
-                status["conditions"] = self._refused(world, status["conditions"], error)
+                status["conditions"] = self._refused(world, status["conditions"], recorded, error)
                 requeue = min(requeue if requeue is not None else REFUSED_SECONDS, REFUSED_SECONDS)
         if "rollout" in status or world.recorded.rollout is not None:
             weight = (status.get("canary") or {}).get("weight", 0)
@@ -107,14 +107,19 @@ class ModelDeploymentController:
             log.info("ModelDeployment %s/%s: %s: %s", key.namespace, key.name, note.reason, note.message)
         return Outcome(requeue, changed=wrote)
 
-    def _refused(self, world: World, conditions: Iterable[Mapping[str, Any]], error: Stalled) -> list[JsonObject]:
+    def _refused(
+        self,
+        world: World,
+        conditions: Iterable[Mapping[str, Any]],
+        recorded: Sequence[Mapping[str, Any]],
+        error: Stalled,
+    ) -> list[JsonObject]:
         """The server refuses a child: its words on the object, beside what is otherwise true."""
         words = f"The server refuses what the rollout needs: {error.message}"
         mine = [Condition("Ready", "False", error.reason, words), Condition("Stalled", "True", error.reason, words)]
-        before = [c for c in conditions if c["type"] in ("Ready", "Stalled")]
         others = [dict(c) for c in conditions if c["type"] not in ("Ready", "Stalled", "Reconciling")]
         now = rfc3339(self._clock.now())
-        made = merged(before, mine, generation=world.generation, now=now)
+        made = merged(recorded, mine, generation=world.generation, now=now)
         return sorted([*others, *made], key=lambda condition: str(condition["type"]))
 
     @staticmethod

@@ -492,6 +492,18 @@ async def test_a_pod_that_the_server_refuses_stalls_with_its_words() -> None:
     assert "must be unique" in rig.words()
 
 
+async def test_a_refusal_that_lasts_is_written_once() -> None:
+    rig = Rig()
+    rig.cluster.router_pods = 0
+    await rig.world.person(version(V1))
+    rig.world.store.fail("create", Invalid("Invalid", "spec.volumes[3]: must be unique"), kind=kinds.POD, times=999)
+    await rig.name(V1)
+    since, written = rig.status["conditions"], len(rig.world.store.writes)
+    await rig.cluster.run_for(120, step=5)
+    assert rig.status["conditions"] == since
+    assert [w for w in rig.world.store.writes[written:] if w[1] == "ModelDeployment"] == []
+
+
 async def test_routers_are_owned_by_every_deployment_and_go_with_the_last() -> None:
     rig = await Rig().serve_first()
     other = deployment(V1)
