@@ -107,7 +107,7 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
     async def write(connection: Connection) -> str:
         obj = await family.require(connection, kind, name)
         bound = revision or _bound_revision(obj, verb)
-        command = {"verb": verb, "revision": bound, "id": uuid.uuid4().hex[:12], "by": getuser()}
+        command = {"verb": verb, "revision": bound, "id": uuid.uuid4().hex[:12], "by": _person()}
         body = {"metadata": {"annotations": {names.ANNOTATION_COMMAND: json.dumps(command)}}}
         target = PatchTarget(kind, connection.namespace, name, uid=obj["metadata"]["uid"])
         await connection.store.patch(target, body, manager="perennial-cli")
@@ -131,22 +131,40 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
 
 
 def _bound_revision(obj: dict[str, Any], verb: str) -> str:
-    """The revision that a command is about: the rollout's, or for retry the last one that was rejected."""
+    """The revision that a command is about: the rollout's, or for retry the one that is asked for and not tried."""
     status = obj.get("status", {})
     rollout = status.get("rollout")
     if rollout:
         return str(rollout["targetRevision"])
-    rejected = status.get("rejected", ())
-    if verb == "retry" and rejected:
-        return str(rejected[0]["revision"])
+    if verb == "retry" and (refused := _to_retry(obj)) is not None:
+        return refused
     name = obj["metadata"]["name"]
     raise Refused(f"ModelDeployment {name} has no rollout in progress, so there is nothing to {verb}.")
+
+
+def _to_retry(obj: dict[str, Any]) -> str | None:
+    """The expired revision, else the last one rejected of the version that is named, else the last one rejected."""
+    status, model = obj.get("status", {}), obj["spec"].get("model", {})
+    if status.get("expired"):
+        return str(status["expired"]["revision"])
+    rejected = status.get("rejected", ())
+    named = model.get("version") or status.get("chosenVersion")
+    found = next((entry for entry in rejected if entry.get("version") == named), next(iter(rejected), None))
+    return None if found is None else str(found["revision"])
+
+
+def _person() -> str:
+    """Who gives a command; a container's uid may have no name."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return "somebody"
 
 
 def _deployment_command(verb: str, text: str) -> None:
     @cli.command(name=verb, help=text)
     @click.argument("deployment")
-    @click.option("--revision", help="The revision it is meant for; default: the rollout's.")
+    @click.option("--revision", help="The revision it is meant for; default: the rollout's (retry: the refused one's).")
     @click.pass_context
     def command(context: click.Context, deployment: str, revision: str | None) -> None:
         _command(context, kinds.MODEL_DEPLOYMENT, deployment, verb, revision)
@@ -154,7 +172,7 @@ def _deployment_command(verb: str, text: str) -> None:
 
 _deployment_command("promote", "Give the canary all requests now, whatever the evidence.")
 _deployment_command("abort", "Take all requests from the canary now and reject its revision.")
-_deployment_command("retry", "Try a rejected revision again.")
+_deployment_command("retry", "Try a rejected or expired revision again.")
 _deployment_command("skip", "Skip the rest of this step.")
 
 

@@ -119,6 +119,22 @@ def test_retry_takes_the_last_rejected_revision(cluster: Cluster) -> None:
     assert cluster.commands[0]["revision"] == "cccc3333"
 
 
+def test_retry_takes_the_expired_revision_that_the_status_tells_to_retry(cluster: Cluster) -> None:
+    expired = {"revision": "e5e5e5e5", "version": "rain-r2", "reason": "Expired", "time": "2026-01-01T00:00:00Z"}
+    assert cluster.run("retry", "rain", objects=(deployment(expired=expired),)) == 0
+    assert cluster.commands[0]["revision"] == "e5e5e5e5"
+
+
+def test_retry_takes_the_rejected_revision_of_the_version_that_is_named(cluster: Cluster) -> None:
+    def entry(revision: str, version: str) -> dict[str, str]:
+        return {"revision": revision, "version": version, "reason": "Aborted", "time": "2026-01-01T00:00:00Z"}
+
+    mdep = deployment(rejected=[entry("aaaaaaaa", "rain-r3"), entry("bbbbbbbb", "rain-r2")])
+    mdep["spec"]["model"]["version"] = "rain-r2"
+    assert cluster.run("retry", "rain", objects=(mdep,)) == 0
+    assert cluster.commands[0]["revision"] == "bbbbbbbb"
+
+
 def test_digest_errors_are_one_sentence(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster.run("digest", "nowhere") == 1
     assert capsys.readouterr().err.strip() == "Error: nowhere does not exist; give a file, a directory or a store URI."
