@@ -42,7 +42,8 @@ _AUTHENTICATION = ("authentication failed", "could not read username", "could no
                    "terminal prompts disabled", "error: 401", "error: 403", "host key verification failed")  # fmt: skip
 _UNUSABLE = "shallow update not allowed"
 _MISSING = ("repository not found", "does not appear to be a git repository", "' not found", "error: 404")
-_REFUSED = ("hook declined", "protected branch", "[remote rejected]", "deny updating", "not allowed to push")
+_REFUSED = ("hook declined", "protected branch", "deny updating", "not allowed to push")
+_REJECTED = "[remote rejected]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,8 +454,10 @@ def _remote_error(text: str, url: str) -> PerennialError:
 
     if says(_REFUSED):
         return Stalled("PushRefused", f"{url} refused the push: {words}")
-    if says(_MOVED):
+    if says(_MOVED):  # also a race that only the server saw, which it tells as a remote rejection
         return Conflict("BranchMoved", "the branch moved while the commit was made")
+    if _REJECTED in lowered:
+        return Stalled("PushRefused", f"{url} refused the push: {words}")
     if says(_AUTHENTICATION):
         return Stalled("AuthenticationFailed", f"{url} refused the credentials: {words}")
     if says(_MISSING):

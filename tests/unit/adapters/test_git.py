@@ -285,3 +285,24 @@ def test_the_environment_forbids_what_git_could_run(tmp_path: Path) -> None:
         config = {environment[f"GIT_CONFIG_KEY_{n}"]: environment[f"GIT_CONFIG_VALUE_{n}"] for n in range(count)}
     assert config["core.hooksPath"] == "/dev/null" and config["http.followRedirects"] == "false"
     assert config["protocol.ext.allow"] == "never" and config["transfer.fsckObjects"] == "true"
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "cannot lock ref 'refs/heads/main': is at 1111 but expected 2222",
+        "failed to update ref",
+        "incorrect old value provided",
+        "reference already exists",
+    ],
+)
+def test_a_race_that_only_the_server_saw_is_a_moved_branch(why: str) -> None:
+    text = f" ! [remote rejected] 1111 -> main ({why})\nerror: failed to push some refs to 'https://h/rain'\n"
+    moved = adapter._remote_error(text, "https://h/rain")
+    assert isinstance(moved, Conflict) and moved.reason == "BranchMoved"
+
+
+@pytest.mark.parametrize("why", ["pre-receive hook declined", "protected branch hook declined", "n/a (unpacker error)"])
+def test_a_push_that_the_server_does_not_want_is_refused(why: str) -> None:
+    refused = adapter._remote_error(f" ! [remote rejected] 1111 -> main ({why})\n", "https://h/rain")
+    assert isinstance(refused, Stalled) and refused.reason == "PushRefused"
