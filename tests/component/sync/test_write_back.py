@@ -441,10 +441,16 @@ async def test_a_malformed_version_in_git_stops_no_other_decision(bench: Bench) 
         {
             "app/text.yaml": f"{head}metadata:\n  name: text\nspec: none\n",
             "app/served.yaml": f"{head}metadata:\n  name: served\nspec:\n  model: rain\n  served: [yes-it-does]\n",
-            "app/time.yaml": f"{head}metadata:\n  name: time\nspec:\n  model: rain\n  lineage:\n    finishedTime: soon\n",
+            "app/time.yaml": f"{head}metadata:\n  name: time\nspec:\n  model: rain\n  lineage: {{finishedTime: x}}\n",
             "app/meta.yaml": f"{head}metadata: none\nspec:\n  model: rain\n",
         }
     )
     await train(world, "rain-r1", 1)
     await bench.poll()
     assert bench.person.log()[0] == "Roll out rain-r1 to rain"
+
+
+async def test_a_webhook_is_refused_in_words(bench: Bench) -> None:
+    bench.person.push({"app/d.yaml": deployment()})
+    await bench.start(webhook={"secretRef": {"name": "hook"}})
+    assert "webhook is not supported by this version" in bench.condition("Stalled")["message"]

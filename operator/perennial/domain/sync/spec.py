@@ -45,6 +45,7 @@ class SyncSpec:
     prune: bool = False
     max_prune_percent: int = 50
     verify: bool = False
+    webhook: bool = False
     suspend: bool = False
     request: str | None = None
     write_back: WriteBackSpec = field(default_factory=WriteBackSpec)
@@ -93,6 +94,7 @@ def read_spec(obj: Mapping[str, Any]) -> SyncSpec:
         prune=spec.get("prune", False),
         max_prune_percent=spec.get("maxPrunePercent", 50),
         verify=spec.get("verify") is not None,
+        webhook=spec.get("webhook") is not None,
         suspend=spec.get("suspend", False),
         request=(meta.get("annotations") or {}).get(names.ANNOTATION_SYNC_REQUESTED),
         write_back=_write_back(spec.get("writeBack") or {}, value if kind == "branch" else ""),
@@ -116,6 +118,11 @@ def not_supported(spec: SyncSpec) -> str | None:
     """One sentence when the spec asks for something that this version does not do; it is refused, never left out."""
     if spec.verify:
         return "verify is not supported by this version: remove spec.verify"
+    if spec.webhook:
+        return (
+            "webhook is not supported by this version: remove spec.webhook; a shorter spec.periodSeconds or the "
+            "annotation perennial.dev/sync-requested makes it look sooner"
+        )
     if spec.write_back.signing_secret is not None:
         return "signed commits are not supported by this version: remove spec.writeBack.signingSecretRef"
     if spec.write_back.method == "PullRequest":
