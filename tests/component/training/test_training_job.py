@@ -537,6 +537,22 @@ async def test_suspend_cancels_without_cost_and_resume_goes_on() -> None:
     assert status(world)["run"]["failedAttempts"] == 0
 
 
+async def test_a_suspended_job_with_another_spec_removes_what_still_runs() -> None:
+    world = build()
+    manifest = training_job()
+    await world.person(manifest)
+    await world.settle()
+    kubelet = Kubelet(world)
+    await kubelet.create_pod(first_job(manifest))
+    kubelet.start(first_job(manifest), "fetch")
+    await world.settle()
+    await world.person(training_job(suspend=True, hyperparameters={"depth": "9"}))
+    await world.run_for(5)
+    assert kubelet.jobs() == []
+    assert condition(world, "Ready")["reason"] == "Suspended"
+    assert [entry["outcome"] for entry in status(world)["history"]] == ["Superseded"]
+
+
 async def test_a_suspended_job_starts_nothing() -> None:
     world = build()
     await world.person(training_job(suspend=True))

@@ -96,16 +96,27 @@ def _begin(world: World, wanted: RunIdentity, now: datetime) -> Decision[Action]
     if world.version is not None:
         return _already_made(world, wanted, history, events, now)
     if world.spec.get("suspend"):
-        text = "spec.suspend is set: no run of this spec starts"
-        ready = Condition("Ready", "True", reasons.SUSPENDED, text)
-        kept = old if old.get("finishedTime") else None
-        return Decision(status(world, kept, [ready], now, history=history), events=tuple(events))
+        return _begin_suspended(world, old, history, events, now)
     attempt = 0 if gate.needs_champion(world.spec) else _first_attempt(world, wanted.id)
     run = _new_run(world, wanted, attempt, now)
     text = f"run {wanted.id} is recorded; its Job follows"
     events.append(EventNote(reasons.RUN_RECORDED, text))
     ready = Condition("Ready", "True", reasons.PENDING, _doing(run, STARTING) if attempt else text)
     return Decision(status(world, run, [ready], now, history=history), events=tuple(events), requeue_after=0.0)
+
+
+def _begin_suspended(
+    world: World, old: Run, history: list[Any], events: list[EventNote], now: datetime
+) -> Decision[Action]:
+    """No run of this spec starts; what still runs of a superseded one goes, once that it is superseded is recorded."""
+    ready = Condition("Ready", "True", reasons.SUSPENDED, "spec.suspend is set: no run of this spec starts")
+    kept = old if old.get("finishedTime") else None
+    made = status(world, kept, [ready], now, history=history)
+    if old.get("id") and kept is None:
+        return Decision(made, events=tuple(events), requeue_after=0.0)
+    left = _leftover(world, {})
+    actions = () if left is None else (DeleteJob(left["metadata"]["name"], left["metadata"]["uid"]),)
+    return Decision(made, actions, events=tuple(events), requeue_after=1.0 if actions else None)
 
 
 def _new_run(world: World, wanted: RunIdentity, attempt: int, now: datetime) -> Run:
