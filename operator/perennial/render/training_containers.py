@@ -61,6 +61,11 @@ class Attempt:
         return int(self.run["attempt"])
 
     @property
+    def maker(self) -> str:
+        """Which TrainingJob object it is, in eight digits of its uid."""
+        return str(self.owner["metadata"]["uid"])[:8]
+
+    @property
     def version(self) -> str:
         """The ModelVersion that the run makes."""
         return version_name(str(self.spec["model"]), self.run_id)

@@ -164,6 +164,7 @@ class _Builder:
         given: dict[str, Any] = {
             "version": attempt.version,
             "model": spec["model"],
+            "maker": attempt.maker,
             "attempt": attempt.number,
             "format": spec["output"]["format"],
             "output": spec["output"]["uri"],
@@ -370,6 +371,7 @@ def report_plan(attempt: Attempt, step: StepImage) -> Plan:
         "output": output,
         "model": attempt.spec["model"],
         "version": attempt.version,
+        "maker": attempt.maker,
         "attempt": attempt.number,
         "claims": CLAIMS,
     }

@@ -1,8 +1,9 @@
 """Step publish: hash the model, upload it, and write the record from which the operator makes the version.
 
-Input (JSON): version, model, attempt, format, output (URI), source (folder), evaluated (path of the candidate's
-metrics, optional), champion {metrics, exitCode, failed} (paths) or {problem} (words), optional, resolution (path
-written by fetch), remove (folders of a shared claim that are no longer needed afterwards, optional), claims.
+Input (JSON): version, model, maker (which TrainingJob object), attempt, format, output (URI), source (folder), evaluated
+(path of the candidate's metrics, optional), champion {metrics, exitCode, failed} (paths) or {problem} (words), optional,
+resolution (path written by fetch), remove (folders of a shared claim that are no longer needed afterwards, optional),
+claims.
 Control files in the source folder (metrics, reference rows, progress) are no part of the model: the reference rows are
 training data and must not travel to where models are served.
 """
@@ -67,7 +68,8 @@ def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) ->
         )
     output.say(f"uploading {len(files)} files, {tree.size} bytes, to {target.uri}")
     upload(source, tree, target)
-    create_text(record_place(place, given["model"], given["version"], int(given["attempt"])), line)
+    kept = record_place(place, given["model"], given["version"], given["maker"], int(given["attempt"]))
+    create_text(kept, line)
     for folder in given.get("remove") or ():
         shutil.rmtree(folder, ignore_errors=True)
     output.record(line, {"version": given["version"], "artifact": tree.digest, "size": tree.size})

@@ -1,6 +1,6 @@
 """Step report: print the record of a finished attempt again, from the store, when its pod's log is gone.
 
-Input (JSON): output (URI), model, version, attempt, record (its digest, when known), claims.
+Input (JSON): output (URI), model, version, maker, attempt, record (its digest, when known), claims.
 """
 
 import json
@@ -17,7 +17,7 @@ from perennial.steps.store import read_text, record_place
 def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) -> None:
     """Read, check and print."""
     place = locate(given["output"], environ, given.get("claims", CLAIMS_ROOT))
-    record = record_place(place, given["model"], given["version"], int(given["attempt"]))
+    record = record_place(place, given["model"], given["version"], given["maker"], int(given["attempt"]))
     line = read_text(record)
     if given.get("record") and digest_of(line) != given["record"]:
         raise DataProblem(f"{record.uri} is not the record that publish reported; train again")

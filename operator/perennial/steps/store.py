@@ -248,9 +248,13 @@ def artifact_place(output: Location, model: str, digest: str) -> Location:
     return output.child(f"{model}/{digest.replace(':', '-')}/")
 
 
-def record_place(output: Location, model: str, version: str, attempt: int) -> Location:
-    """`<output>/<model>/records/<version>-<attempt>.json`: where the record of an attempt lies."""
-    return output.child(f"{model}/records/{version}-{attempt}.json")
+def record_place(output: Location, model: str, version: str, maker: str, attempt: int) -> Location:
+    """`<output>/<model>/records/<version>-<maker>-<attempt>.json`: where the record of an attempt lies.
+
+    maker: which TrainingJob object. One made anew (another cluster, or deleted and applied again) has the same run and
+    counts its attempts from 1 again; it must not meet the records of the one before.
+    """
+    return output.child(f"{model}/records/{version}-{maker}-{attempt}.json")
 
 
 def verify(tree: Tree, digest: str | None, what: str) -> None:

@@ -291,6 +291,7 @@ def publish_input(store: Store, folder: Path, tmp_path: Path, **more: Any) -> di
     return {
         "version": "rain-r00000001",
         "model": "rain",
+        "maker": "1a2b3c4d",
         "attempt": 1,
         "format": "sklearn",
         "output": store.uri,
@@ -317,11 +318,11 @@ def test_publish_uploads_the_model_without_its_control_files(store: Store, step:
     assert record.metrics == {"log_loss": "0.42", "n": "3"}
     assert record.datasets[0]["name"] == "train"
     assert store.names() == [
-        "rain/records/rain-r00000001-1.json",
+        "rain/records/rain-r00000001-1a2b3c4d-1.json",
         place + "model.bin",
         place + "sub/config.json",
     ]
-    assert digest_of(store.read("rain/records/rain-r00000001-1.json").decode()) == record.digest
+    assert digest_of(store.read("rain/records/rain-r00000001-1a2b3c4d-1.json").decode()) == record.digest
     back = step("fetch", fetch_input(item(store.uri + place, tmp_path / "back", digest=sums(MODEL))), store.environ)
     assert back.code == 0, back.message
 
@@ -345,9 +346,21 @@ def test_another_record_under_the_same_name_is_refused(store: Store, step: Any, 
     assert "something else is already there" in result.message
 
 
+def test_a_training_job_that_was_made_anew_does_not_meet_the_records_of_the_one_before(
+    store: Store, step: Any, tmp_path: Path
+) -> None:
+    folder = output_folder(tmp_path)
+    assert step("publish", publish_input(store, folder, tmp_path), store.environ).code == 0
+    (folder / "model.bin").write_text("other weights")
+    anew = publish_input(store, folder, tmp_path, maker="5e6f7a8b")
+    assert step("publish", anew, store.environ).code == 0
+    reported = step("report", {**anew, "record": None}, store.environ)
+    assert the_record(reported, store).artifact["digest"] != sums(MODEL)
+
+
 def test_report_prints_the_record_again(store: Store, step: Any, tmp_path: Path) -> None:
     published = step("publish", publish_input(store, output_folder(tmp_path), tmp_path), store.environ)
-    given = {"output": store.uri, "model": "rain", "version": "rain-r00000001", "attempt": 1}
+    given = {"output": store.uri, "model": "rain", "version": "rain-r00000001", "maker": "1a2b3c4d", "attempt": 1}
     reported = step("report", given, store.environ)
     assert reported.code == 0, reported.message
     assert reported.message == published.message
