@@ -8,7 +8,7 @@ import pytest
 
 from localcluster.using import using
 from perennial.api.kinds import ENDPOINT_SLICE, MODEL_DEPLOYMENT, MODEL_VERSION, find
-from perennial.render.router import RouterSettings, client_service, router_objects
+from perennial.render.router import RouterSettings, client_service, router_anchor, router_objects
 from perennial.router.follow import Follower, NamespaceReader
 from perennial.router.model import Endpoint, Share, Snapshot
 from tests.api.server import APPLY, ApiServer, path_of
@@ -41,13 +41,15 @@ def test_every_object_is_accepted(api_server: ApiServer, namespace: str, namespa
     owner = deployment()
     owner["metadata"].update(namespace=namespace, uid="0a1b2c3d-0000-4000-8000-000000000000")
     settings = RouterSettings("registry/perennial:1", namespaced=namespaced, image_pull_secrets=("pull",))
-    for obj in [*router_objects(namespace, settings, [owner]), client_service(owner)]:
+    anchor = router_anchor(namespace, [owner])
+    placed = {**anchor, "metadata": {**anchor["metadata"], "uid": owner["metadata"]["uid"]}}
+    for obj in [anchor, *router_objects(namespace, settings, placed), client_service(owner)]:
         kind = find(obj["apiVersion"], obj["kind"])
         assert kind is not None
         path = path_of(kind, namespace, obj["metadata"]["name"])
         query = {"fieldManager": "test", "dryRun": "All", "fieldValidation": "Strict"}
         accepted = api_server.request("PATCH", path, obj, content=APPLY, **query)
-        assert accepted["metadata"]["ownerReferences"][0]["name"] == "rain"
+        assert accepted["metadata"]["ownerReferences"][0]["name"] in ("rain", "perennial-router")
 
 
 async def test_follows_what_the_api_server_has_and_what_changes(api_server: ApiServer, namespace: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from perennial.api.kinds import find
 from perennial.render import router as rendered
-from perennial.render.router import RouterSettings, client_service, router_objects
+from perennial.render.router import RouterSettings, client_service, router_anchor, router_objects
 from perennial.router import agent, envoy
 from perennial.router.envoy import Layout, render_bootstrap, render_clusters, render_routes
 from perennial.router.model import Deployment, Share, Snapshot, WindowSpec
@@ -22,7 +22,9 @@ def owner(name: str) -> dict[str, Any]:
 
 
 def test_the_objects_of_a_namespace() -> None:
-    check("router/objects.yaml", as_yaml(router_objects("team", SETTINGS, [owner("rain"), owner("fog")])))
+    anchor = router_anchor("team", [owner("rain"), owner("fog")])
+    anchor["metadata"]["uid"] = "uid-anchor"
+    check("router/objects.yaml", as_yaml([anchor, *router_objects("team", SETTINGS, anchor)]))
 
 
 def test_the_service_for_clients() -> None:
@@ -32,8 +34,8 @@ def test_the_service_for_clients() -> None:
 
 
 def test_the_order_of_the_owners_does_not_matter() -> None:
-    forth = router_objects("team", SETTINGS, [owner("rain"), owner("fog")])
-    back = router_objects("team", SETTINGS, [owner("fog"), owner("rain")])
+    forth = router_anchor("team", [owner("rain"), owner("fog")])
+    back = router_anchor("team", [owner("fog"), owner("rain")])
     assert forth == back
 
 

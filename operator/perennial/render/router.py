@@ -1,7 +1,8 @@
 """The router of a namespace as Kubernetes objects: Envoy and our agent, two pods of them, and who may talk to them.
 
-Pure. One router serves all ModelDeployments of its namespace, so it is owned by every one of them (references that are
-no controller) and goes with the last. The Secret with the token is made by the controller: it holds a random value.
+Pure. One router serves all ModelDeployments of its namespace and goes with the last: the anchor, a ConfigMap, is owned
+by every one of them (references that are no controller), and owns everything else. So a new ModelDeployment changes one
+small object. The Secret with the token is made by the controller: it holds a random value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perennial.api.kinds import (
+    CONFIG_MAP,
     DEPLOYMENT,
     NETWORK_POLICY,
     PDB,
@@ -80,12 +82,20 @@ def client_service(mdep: Mapping[str, Any]) -> JsonObject:
     return service
 
 
+def router_anchor(namespace: str, owners: Sequence[Mapping[str, Any]]) -> JsonObject:
+    """What all router objects of a namespace hang on. owners: its ModelDeployments, in any order."""
+    anchor = _object(CONFIG_MAP, ROUTER, namespace, {})
+    ordered = sorted(owners, key=lambda owner: str(owner["metadata"]["name"]))
+    anchor["metadata"]["ownerReferences"] = [owner_reference(owner, controller=False) for owner in ordered]
+    return anchor
+
+
 def router_objects(
-    namespace: str, settings: RouterSettings, owners: Sequence[Mapping[str, Any]] = ()
+    namespace: str, settings: RouterSettings, anchor: Mapping[str, Any] | None = None
 ) -> list[JsonObject]:
     """Everything that makes the router of a namespace, in the order in which it is to be applied.
 
-    owners: the ModelDeployments of the namespace; sorted by name, so that the result does not depend on their order.
+    anchor: see router_anchor, as the server has it.
     """
     objects = [
         _object(SERVICE_ACCOUNT, ROUTER, namespace, {"automountServiceAccountToken": False}),
@@ -94,12 +104,9 @@ def router_objects(
         _disruption_budget(namespace),
         _deployment(namespace, settings),
     ]
-    references = [
-        owner_reference(owner, controller=False) for owner in sorted(owners, key=lambda o: str(o["metadata"]["name"]))
-    ]
-    if references:
+    if anchor is not None:
         for obj in objects:
-            obj["metadata"]["ownerReferences"] = references
+            obj["metadata"]["ownerReferences"] = [owner_reference(anchor, controller=False)]
     return objects
 
 

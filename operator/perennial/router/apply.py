@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ _FIRM_SECONDS = 0.25
 """A newer snapshot interrupts a wait for Envoy only after this long: in a burst of changes Envoy still gets to know its
 new clusters, and is not given a new route table while it reads the last one."""
 _RETRY_SECONDS = 0.25
+_TABLES = 256
 KEEP_SECONDS = 5.0
 """A cluster stays at least this long without weight: Envoy reports a route table a moment before its workers use it."""
 _DRAIN_SECONDS = 600.0
@@ -57,8 +59,8 @@ def read_file(path: str) -> Any:
 
 
 class Applier:
-    """The one writer of the xDS files. `read_counts` is awaited before clusters, and their statistics, vanish, and again
-    once they have: a cluster that comes back counts from zero, and the reader must have seen that it was gone.
+    """The one writer of the xDS files. `read_counts` is awaited before clusters, and their statistics, vanish, and
+    again once they have: a cluster that comes back counts from zero, and the reader must have seen that it was gone.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class Applier:
         self._recorded: Snapshot | None = None
         self._table = RouteTable()
         self._weights: Mapping[str, Mapping[str, int]] = {}
+        self._tables: OrderedDict[str, int] = OrderedDict()
+        self._since: dict[str, int] = {}
+        self._count = 0
 
     def submit(self, snapshot: Snapshot) -> None:
         """Makes this the wanted state; returns at once."""
@@ -107,15 +112,15 @@ class Applier:
 
     async def status(self, only: str | None = None) -> dict[str, dict[str, Any]]:
         """Per deployment (or of that one): trafficVersion, the weights in the route table, and whether Envoy itself
-        reports that table and it is what status.traffic asks for.
+        reports a table with these weights and they are what status.traffic asks for.
         """
+        try:
+            table = self._tables.get(str(await self._reported(_ROUTES_VERSION)), -1)
+        except EnvoyAway:
+            table = -1
         snapshot = self._rendered
         if snapshot is None:
             return {}
-        try:
-            current = await self._reported(_ROUTES_VERSION) == self._routes_version
-        except EnvoyAway:
-            current = False
         result = {}
         for deployment in snapshot.deployments:
             if only not in (None, deployment.name):
@@ -125,7 +130,7 @@ class Applier:
             result[deployment.name] = {
                 "trafficVersion": deployment.traffic_version,
                 "weights": weights,
-                "confirmed": current and as_wanted,
+                "confirmed": as_wanted and table >= self._since[deployment.name],
             }
         return result
 
@@ -172,14 +177,24 @@ class Applier:
     def _write_routes(self, snapshot: Snapshot, ready: frozenset[str]) -> None:
         rendered = self._table.render(snapshot, ready)
         self._ready, self._rendered = ready, snapshot
-        if rendered["version_info"] == self._routes_version:
-            return
-        write_file(self._layout.routes, rendered)
-        self._routes_version = rendered["version_info"]
-        weights = self._table.weights
+        if rendered["version_info"] != self._routes_version:
+            write_file(self._layout.routes, rendered)
+            self._routes_version = rendered["version_info"]
+            self._count += 1
+        self._note_table(self._table.weights)
+
+    def _note_table(self, weights: Mapping[str, Mapping[str, int]]) -> None:
+        """Since which table each deployment has its weights: Envoy may report that one or any later one."""
+        self._tables[self._routes_version] = self._count
+        self._tables.move_to_end(self._routes_version)
+        if len(self._tables) > _TABLES:
+            self._tables.popitem(last=False)
         for name in sorted(weights.keys() | self._weights.keys()):
-            if weights.get(name) != self._weights.get(name):
-                log.info("route table %s: %s gets %s", self._routes_version, name, weights.get(name))
+            if name not in weights:
+                self._since.pop(name, None)
+            elif weights[name] != self._weights.get(name):
+                self._since[name] = self._count
+                log.info("route table %s: %s gets %s", self._routes_version, name, weights[name])
         self._weights = weights
 
     async def _await_ready(self, snapshot: Snapshot, wanted: set[str]) -> tuple[frozenset[str], bool]:

@@ -504,15 +504,20 @@ async def test_a_refusal_that_lasts_is_written_once() -> None:
     assert [w for w in rig.world.store.writes[written:] if w[1] == "ModelDeployment"] == []
 
 
-async def test_routers_are_owned_by_every_deployment_and_go_with_the_last() -> None:
+async def test_routers_hang_on_what_every_deployment_owns_and_go_with_the_last() -> None:
     rig = await Rig().serve_first()
     other = deployment(V1)
     other["metadata"]["name"] = "rain-two"
+    before = len(rig.world.store.writes)
     await rig.world.person(other)
     await rig.cluster.settle()
+    anchor = rig.world.obj(kinds.CONFIG_MAP, "perennial-router")["metadata"]
+    assert {o["name"] for o in anchor["ownerReferences"]} == {"rain", "rain-two"}
+    assert not any(o.get("controller") for o in anchor["ownerReferences"])
     owners = rig.world.obj(kinds.DEPLOYMENT, "perennial-router")["metadata"]["ownerReferences"]
-    assert {o["name"] for o in owners} == {"rain", "rain-two"}
-    assert not any(o.get("controller") for o in owners)
+    assert [o["uid"] for o in owners] == [anchor["uid"]]
+    touched = [write[1] for write in rig.world.store.writes[before:] if write[2] == "perennial-router"]
+    assert touched == ["ConfigMap"]  # a newcomer costs one small write, however many routers' objects there are
     await rig.world.store.delete(kinds.MODEL_DEPLOYMENT, "default", "rain", uid=None)
     await rig.cluster.settle()
     assert rig.world.store.all(kinds.SECRET)
@@ -520,6 +525,15 @@ async def test_routers_are_owned_by_every_deployment_and_go_with_the_last() -> N
     await rig.cluster.settle()
     left = {o["kind"] for o in rig.world.store.all()}
     assert left == {"ModelVersion"}
+
+
+async def test_routers_come_back_when_what_they_hang_on_was_removed_by_hand() -> None:
+    rig = await Rig().serve_first()
+    await rig.world.store.delete(kinds.CONFIG_MAP, "default", "perennial-router", uid=None)
+    await rig.cluster.settle()
+    anchor = rig.world.obj(kinds.CONFIG_MAP, "perennial-router")["metadata"]
+    for kind in (kinds.DEPLOYMENT, kinds.SECRET, kinds.SERVICE_ACCOUNT, kinds.ROLE_BINDING, kinds.NETWORK_POLICY):
+        assert rig.world.obj(kind, "perennial-router")["metadata"]["ownerReferences"][-1]["uid"] == anchor["uid"]
 
 
 async def test_routers_removed_by_hand_come_back() -> None:
