@@ -1,9 +1,9 @@
 """Step publish: hash the model, upload it, and write the record from which the operator makes the version.
 
-Input (JSON): version, model, maker (which TrainingJob object), attempt, format, output (URI), source (folder), evaluated
-(path of the candidate's metrics, optional), champion {metrics, exitCode, failed} (paths) or {problem} (words), optional,
-resolution (path written by fetch), remove (folders of a shared claim that are no longer needed afterwards, optional),
-claims.
+Input (JSON): version, model, maker (which TrainingJob object), attempt, format, output (URI), source (folder),
+evaluated (path of the candidate's metrics, optional), champion {metrics, exitCode, failed} (paths) or {problem}
+(words), optional, resolution (path written by fetch), remove (folders of a shared claim that are no longer needed
+afterwards, optional), claims.
 Control files in the source folder (metrics, reference rows, progress) are no part of the model: the reference rows are
 training data and must not travel to where models are served.
 """
