@@ -77,6 +77,7 @@ DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"  # the ModelDeployment that the poli
 TRAINING_JOB_NOT_FOUND = "TrainingJobNotFound"  # the TrainingJob whose spec a retrain copies does not exist
 PROPOSE_NOT_AVAILABLE = "ProposeNotAvailable"  # action Propose; this release has no pull requests
 PERFORMANCE_NOT_AVAILABLE = "PerformanceNotAvailable"  # source.performance; this release does not score labelled data
+SCHEDULE_NOTIFY_NOT_AVAILABLE = "ScheduleNotifyNotAvailable"  # schedule.action Notify; a calendar can only retrain yet
 SCHEDULE_INVALID = "ScheduleInvalid"  # the calendar or its time zone cannot be followed
 FEATURE_NOT_FOUND = "FeatureNotFound"  # a listed feature is not in the baseline of what serves
 NOTHING_TO_TEST = "NothingToTest"  # the baseline of what serves has no reference for what is tested

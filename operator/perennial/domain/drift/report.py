@@ -40,6 +40,9 @@ def faults_of(world: World, now: datetime) -> tuple[Fault, ...]:
     if "Propose" in (spec.action, spec.schedule.action if spec.schedule else ""):
         words = "action Propose is not available in this version; use Notify or Retrain"
         found.append(Fault(reasons.PROPOSE_NOT_AVAILABLE, words))
+    if spec.schedule is not None and spec.schedule.action == "Notify":
+        words = "schedule.action Notify is not available in this version; use Retrain, or remove the schedule"
+        found.append(Fault(reasons.SCHEDULE_NOTIFY_NOT_AVAILABLE, words))
     if spec.source == "performance":
         words = "source.performance is not available in this version; use observations or prometheus"
         found.append(Fault(reasons.PERFORMANCE_NOT_AVAILABLE, words))

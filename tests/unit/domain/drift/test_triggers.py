@@ -260,6 +260,7 @@ def test_a_forgotten_book_starts_no_second_job() -> None:
     ("changes", "reason"),
     [
         ({"action": "Propose"}, "ProposeNotAvailable"),
+        ({"schedule": {"cron": "0 3 * * 0", "action": "Notify"}}, "ScheduleNotifyNotAvailable"),
         (
             {"source": {"performance": {"dataset": {"uri": "s3://b/x/"}, "metric": "auc", "min": "0.8"}}},
             "PerformanceNotAvailable",
