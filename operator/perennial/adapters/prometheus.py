@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,11 +26,18 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PrometheusSource:
-    """`url` without /api/v1/query; `headers` go with each request (for example an Authorization from a file)."""
+    """`url` without /api/v1/query; `authorization_file` holds the Authorization header and is read for each request,
+    because tokens are renewed in place."""
 
     url: str
     timeout_seconds: float = 10.0
-    headers: Mapping[str, str] | None = None
+    authorization_file: Path | None = None
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a request now; OSError or UnicodeDecodeError when the file cannot be read."""
+        if self.authorization_file is None:
+            return {}
+        return {"Authorization": self.authorization_file.read_text(encoding="utf-8").strip()}
 
 
 class Prometheus:
@@ -56,8 +64,15 @@ class Prometheus:
         url = f"{source.url.rstrip('/')}/api/v1/query"
         timeout = aiohttp.ClientTimeout(total=source.timeout_seconds)
         try:
+            headers = source.headers()
+        except (OSError, UnicodeDecodeError) as error:
+            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise Unavailable(
+                "MetricsUnavailable", f"the authorizationFile of Prometheus source {name} cannot be read: {words}"
+            ) from error
+        try:
             async with self._session.post(
-                url, data=dict(form), headers=dict(source.headers or {}), timeout=timeout, allow_redirects=False
+                url, data=dict(form), headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 raw = await _bounded_body(response)
                 code = response.status

@@ -90,10 +90,10 @@ def prometheus(settings: Settings, session: aiohttp.ClientSession) -> Prometheus
 
 
 def _source(name: str, source: PrometheusSettings) -> PrometheusSource:
-    headers: dict[str, str] = {}
-    if source.authorization_file is not None:
-        try:
-            headers["Authorization"] = Path(source.authorization_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings: prometheus.{name}.authorizationFile cannot be read: {error}") from None
-    return PrometheusSource(source.url, source.timeout_seconds, headers)
+    file = None if source.authorization_file is None else Path(source.authorization_file)
+    made = PrometheusSource(source.url, source.timeout_seconds, file)
+    try:
+        made.headers()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings: prometheus.{name}.authorizationFile cannot be read: {error}") from None
+    return made

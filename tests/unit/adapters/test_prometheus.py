@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -47,12 +48,21 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-async def source(provider: Provider) -> AsyncIterator[Prometheus]:
+def authorization(tmp_path: Path) -> Path:
+    file = tmp_path / "authorization"
+    file.write_text("t\n")
+    return file
+
+
+@pytest.fixture
+async def source(provider: Provider, authorization: Path) -> AsyncIterator[Prometheus]:
     app = web.Application()
     app.router.add_post("/prom/api/v1/query", provider.serve)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         url = str(server.make_url("/prom/"))
-        yield Prometheus(session, {"main": PrometheusSource(url, timeout_seconds=0.5, headers={"Authorization": "t"})})
+        yield Prometheus(
+            session, {"main": PrometheusSource(url, timeout_seconds=0.5, authorization_file=authorization)}
+        )
 
 
 async def test_one_finite_number_is_the_value(source: Prometheus, provider: Provider) -> None:
@@ -131,3 +141,16 @@ async def test_a_slow_or_babbling_provider_is_unavailable(source: Prometheus, pr
 async def test_an_unknown_source_names_the_known_ones(source: Prometheus) -> None:
     with pytest.raises(Stalled, match="allowed: main"):
         await source.query("other", "up")
+
+
+async def test_a_token_that_is_renewed_in_its_file_is_used_at_once(
+    source: Prometheus, provider: Provider, authorization: Path
+) -> None:
+    provider.vector("1")
+    await source.query("main", "up")
+    authorization.write_text("renewed")  # noqa: ASYNC240
+    await source.query("main", "up")
+    assert provider.headers == ["t", "renewed"]
+    authorization.unlink()  # noqa: ASYNC240
+    with pytest.raises(Unavailable, match="authorizationFile of Prometheus source main cannot be read"):
+        await source.query("main", "up")
