@@ -200,6 +200,35 @@ def test_abort_works_in_every_state(state: str) -> None:
     assert play.status["rejected"][0]["revision"] == B
 
 
+def test_a_retry_right_after_an_abort_waits_until_the_canary_is_withdrawn() -> None:
+    play = started()
+    play.deaf.add("r1")
+    order(play, "abort")
+    order(play, "retry", id_="c2")
+    assert play.state == "Withdrawing"
+    play.deaf.clear()
+    play.settle()
+    assert play.state == "Analysing"
+    assert play.status["rollout"]["targetRevision"] == B
+
+
+def test_other_commands_for_a_canary_that_is_being_withdrawn_are_told_to_be_ignored() -> None:
+    play = started()
+    play.deaf.add("r1")
+    order(play, "abort")
+    play.events.clear()
+    order(play, "promote", id_="c2")
+    assert [note.reason for note in play.events] == ["CommandIgnored"]
+    assert "promote of bbbbbbbb is ignored" in play.events[0].message
+
+
+def test_an_abort_of_another_revision_says_which_one_is_rolled_out() -> None:
+    play = started()
+    order(play, "abort", revision=C)
+    assert play.state == "Analysing"
+    assert f"revision {B} is being rolled out" in play.events[-1].message
+
+
 def test_abort_works_while_suspended_and_nothing_else_moves() -> None:
     play = started()
     play.spec["suspend"] = True

@@ -62,6 +62,11 @@ def executed(recorded: Recorded, command: Command | BadCommand) -> Recorded:
     return replace(recorded, commands=remembered(recorded.commands, command))
 
 
+def ignored(words: str) -> EventNote:
+    """The event for a command that does not fit what is going on."""
+    return EventNote(reasons.COMMAND_IGNORED, words, "Warning")
+
+
 def pending_command(world: World) -> Command | BadCommand | None:
     """The command that was not executed yet."""
     command = world.command

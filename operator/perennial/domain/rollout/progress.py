@@ -10,7 +10,16 @@ from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
-from perennial.domain.rollout.change import MAX_HISTORY, Change, executed, moved, pending_command, split, with_traffic
+from perennial.domain.rollout.change import (
+    MAX_HISTORY,
+    Change,
+    executed,
+    ignored,
+    moved,
+    pending_command,
+    split,
+    with_traffic,
+)
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
@@ -134,17 +143,18 @@ def _available(world: World, rollout: Rollout) -> int:
 def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
     """promote: approve a step that waits, else go to 100 at once; skip: to the next weight. abort came before."""
     rollout = moment.rollout
-    if isinstance(command, BadCommand) or command.verb not in ("promote", "skip"):
-        words = command.message if isinstance(command, BadCommand) else f"{command.verb} is ignored during a rollout."
-        return _ignored(words)
+    if isinstance(command, BadCommand):
+        return ignored(command.message)
+    if command.verb == "retry":
+        return ignored(f"retry is ignored: {rollout.target.label} is being rolled out.")
     if command.revision != rollout.target.revision:
         words = (
             f"{command.verb} of {command.revision} is ignored: revision {rollout.target.revision} is being rolled out."
         )
-        return _ignored(words)
+        return ignored(words)
     label = rollout.target.label
     if rollout.state is State.REPLACING or (rollout.state is State.SHIFTING and rollout.weight == FULL):
-        return _ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
+        return ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
     if command.verb == "promote" and rollout.state is State.APPROVAL:
         weight = next_weight(moment.world, moment.live)
         words = f"{command.by} approved {label} at {moment.live}%; next is {weight}%."
@@ -155,10 +165,6 @@ def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
     words = f"{command.by} ordered {command.verb} of {label}; next is {weight}%."
     event = Event.SKIP_ORDERED if skip else Event.PROMOTE_ORDERED
     return moment.next_step(event, weight, words, EventNote(reasons.COMMAND_DONE, words))
-
-
-def _ignored(words: str) -> EventNote:
-    return EventNote(reasons.COMMAND_IGNORED, words, "Warning")
 
 
 def _scaling(moment: Moment) -> Change:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
-from perennial.domain.rollout.change import Change, executed, pending_command, start, with_traffic
+from perennial.domain.rollout.change import Change, executed, ignored, pending_command, start, with_traffic
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import State
@@ -95,24 +95,20 @@ def _settle(world: World, recorded: Recorded, target: Target) -> Change:
 def _obey(world: World, recorded: Recorded, command: Command | BadCommand) -> tuple[Recorded, EventNote]:
     """Only `retry` means something at rest; each command is consumed, whatever came of it."""
     if isinstance(command, BadCommand):
-        return recorded, _ignored(command.message)
+        return recorded, ignored(command.message)
     if command.verb != "retry":
-        return recorded, _ignored(f"{command.verb} of {command.revision} is ignored: no rollout is going on.")
+        return recorded, ignored(f"{command.verb} of {command.revision} is ignored: no rollout is going on.")
     blocked = any(entry.revision == command.revision for entry in recorded.rejected)
     expired = recorded.expired is not None and recorded.expired.revision == command.revision
     target = world.target
     if isinstance(target, Target) and target.revision == command.revision and target.refused is not None:
-        return recorded, _ignored(
+        return recorded, ignored(
             f"retry of {command.revision} is ignored: ModelVersion {target.version} holds its rejection; "
             "remove that in Git (a git revert of the rejection works) and it is tried again."
         )
     if not blocked and not expired:
-        return recorded, _ignored(f"retry of {command.revision} is ignored: it was neither rejected nor expired.")
+        return recorded, ignored(f"retry of {command.revision} is ignored: it was neither rejected nor expired.")
     rejected = tuple(entry for entry in recorded.rejected if entry.revision != command.revision)
     recorded = replace(recorded, rejected=rejected, expired=None if expired else recorded.expired)
     words = f"{command.by} ordered a retry of revision {command.revision}."
     return recorded, EventNote(reasons.COMMAND_DONE, words)
-
-
-def _ignored(words: str) -> EventNote:
-    return EventNote(reasons.COMMAND_IGNORED, words, "Warning")

@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from perennial.domain import reasons
-from perennial.domain.rollout.change import Change, executed, pending_command, with_traffic, withdraw
+from perennial.domain.decision import EventNote
+from perennial.domain.rollout.change import Change, executed, ignored, pending_command, with_traffic, withdraw
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import Event, State, after
@@ -67,8 +68,19 @@ def finish(world: World, now: datetime) -> Change:
     rollout = recorded.rollout
     assert rollout is not None
     command = pending_command(world)
-    if command is not None:
-        recorded = executed(recorded, command)
+    notes: tuple[EventNote, ...] = ()
+    if command is not None and not (isinstance(command, Command) and command.verb == "retry"):  # that one waits
+        recorded, notes = executed(recorded, command), (_too_late(command, rollout),)
+    return replace(_confirmed(world, recorded, rollout), events=notes)
+
+
+def _too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
+    if isinstance(command, BadCommand):
+        return ignored(command.message)
+    return ignored(f"{command.verb} of {command.revision} is ignored: {rollout.target.label} is being withdrawn.")
+
+
+def _confirmed(world: World, recorded: Recorded, rollout: Rollout) -> Change:
     if rollout.replacing and world.stable_lost:
         return Change(recorded, words=f"{rollout.message} Stable comes back.", requeue=VERIFY_SECONDS)
     left = [router for router in world.routers if not _let_go(world, router, rollout)]
