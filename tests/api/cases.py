@@ -85,6 +85,60 @@ def _git_sync() -> list[Case]:
     ]
 
 
+def _volumes(kind: str) -> list[Case]:
+    """Which volumes the pods of a kind may have."""
+
+    def volumes(*items: Patch) -> Patch:
+        return {"template": {"volumes": list(items)}}
+
+    def mount(name: str) -> Patch:
+        return {"template": {"volumeMounts": [{"name": name, "mountPath": "/data"}]}}
+
+    allowed = (
+        {"name": "a", "configMap": {"name": "a"}},
+        {"name": "b", "secret": {"secretName": "b"}},
+        {"name": "c", "emptyDir": {"sizeLimit": "1Gi"}},
+        {"name": "d", "persistentVolumeClaim": {"claimName": "d"}},
+        {"name": "e", "projected": {"sources": [{"configMap": {"name": "a"}}]}},
+        {"name": "f", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"name": "g", "csi": {"driver": "a.example"}},
+        {"name": "h", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}},
+        {"name": "i", "image": {"reference": "registry/files:1"}},
+    )
+    host = "hostPath may not be used: it reaches files of the node; use a persistentVolumeClaim or ephemeral instead"
+    exactly = (
+        "exactly one of configMap, secret, emptyDir, persistentVolumeClaim, projected, downwardAPI, csi, ephemeral "
+        "and image must be set; other kinds of volumes are refused"
+    )
+    ours = "name may not start with perennial-: those volumes are the operator's"
+    return [
+        Case(kind, host, volumes(*allowed), volumes({"name": "x", "hostPath": {"path": "/"}}), label="hostPath"),
+        Case(
+            kind,
+            host,
+            volumes({"name": "x", "emptyDir": {}}),
+            volumes({"name": "x", "emptyDir": {}, "hostPath": {"path": "/"}}),
+            label="hostPath beside another",
+        ),
+        Case(kind, exactly, volumes(*allowed), volumes({"name": "x"}), label="no volume type"),
+        Case(
+            kind,
+            exactly,
+            volumes(*allowed),
+            volumes({"name": "x", "emptyDir": {}, "secret": {"secretName": "b"}}),
+            label="two volume types",
+        ),
+        Case(
+            kind,
+            ours,
+            volumes({"name": "x", "emptyDir": {}}),
+            volumes({"name": "perennial-model", "emptyDir": {}}),
+            label="volume of the operator",
+        ),
+        Case(kind, ours, mount("x"), mount("perennial-model"), label="mount of the operator"),
+    ]
+
+
 def _training_job() -> list[Case]:
     kind = "TrainingJob"
     dataset = {"name": "train", "uri": "s3://b/rain/train/"}
@@ -216,6 +270,7 @@ def _training_job() -> list[Case]:
             {"template": {"labels": {"app.kubernetes.io/managed-by": "x"}}},
             label="labels managed-by",
         ),
+        *_volumes(kind),
     ]
 
 
@@ -429,6 +484,7 @@ def _model_deployment() -> list[Case]:
             {"template": {"labels": {"perennial.de/x": "y"}}},
             {"template": {"labels": {"perennial.dev/revision": "y"}}},
         ),
+        *_volumes(kind),
     ]
 
 

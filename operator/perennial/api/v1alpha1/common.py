@@ -128,6 +128,68 @@ class PodSecurity(Model):
     ) = Field(default=None, description="Further groups of every container.")
 
 
+_OURS = Rule(
+    "!self.name.startsWith('perennial-')", "name may not start with perennial-: those volumes are the operator's"
+)
+
+
+class Volume(Model):
+    """A further volume of the pods: everything that stays within the namespace."""
+
+    rules: ClassVar = (
+        _OURS,
+        Rule(
+            "!has(self.hostPath)",
+            "hostPath may not be used: it reaches files of the node; use a persistentVolumeClaim or ephemeral instead",
+        ),
+        Rule(
+            "has(self.hostPath) || [has(self.configMap), has(self.secret), has(self.emptyDir), "
+            "has(self.persistentVolumeClaim), has(self.projected), has(self.downwardAPI), has(self.csi), "
+            "has(self.ephemeral), has(self.image)].filter(set, set).size() == 1",
+            "exactly one of configMap, secret, emptyDir, persistentVolumeClaim, projected, downwardAPI, csi, ephemeral "
+            "and image must be set; other kinds of volumes are refused",
+        ),
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the volume.")
+    config_map: FreeObject | None = Field(default=None, description="Files from a ConfigMap.")
+    secret: FreeObject | None = Field(default=None, description="Files from a Secret.")
+    empty_dir: FreeObject | None = Field(default=None, description="An empty folder that goes with the pod.")
+    persistent_volume_claim: FreeObject | None = Field(default=None, description="A claim of this namespace.")
+    projected: FreeObject | None = Field(default=None, description="Several sources in one folder.")
+    downward_api: FreeObject | None = Field(
+        default=None, alias="downwardAPI", description="Files that tell of the pod itself."
+    )
+    csi: FreeObject | None = Field(default=None, description="A volume that a CSI driver makes for the pod.")
+    ephemeral: FreeObject | None = Field(default=None, description="A claim that goes with the pod.")
+    image: FreeObject | None = Field(default=None, description="Files of a container image.")
+    host_path: FreeObject | None = Field(default=None, description="Refused: it reaches files of the node.")
+
+
+class VolumeMount(Model):
+    """Where the user's containers mount a further volume."""
+
+    rules: ClassVar = (_OURS,)
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the volume.")
+    mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Where it is in the container."
+    )
+    read_only: bool | None = Field(default=None, description="Whether it cannot be written to.")
+    recursive_read_only: Literal["Disabled", "IfPossible", "Enabled"] | None = Field(
+        default=None, description="Whether mounts below it cannot be written to either."
+    )
+    sub_path: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="A folder or file in the volume instead of all of it."
+    )
+    sub_path_expr: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="The same with $(VARIABLES) of the container."
+    )
+    mount_propagation: Literal["None", "HostToContainer"] | None = Field(
+        default=None, description="Whether mounts that the node adds later show up."
+    )
+
+
 _OWN_LABELS = "!self.exists(key, key.startsWith('perennial.dev/') || key == 'app.kubernetes.io/managed-by')"
 _OWN_LABELS_MESSAGE = (
     "keys may not be app.kubernetes.io/managed-by or start with perennial.dev/: the operator sets those"
@@ -161,9 +223,11 @@ class PodTemplate(Model):
     env_from: FreeList | None = Field(
         default=None, description="Sources of environment variables of the user's containers."
     )
-    volumes: FreeList | None = Field(default=None, description="Further volumes of the pods.")
-    volume_mounts: FreeList | None = Field(
-        default=None, description="Where the user's containers mount further volumes."
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] | None = Field(
+        default=None, description="Further volumes of the pods."
+    )
+    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] | None = (
+        Field(default=None, description="Where the user's containers mount further volumes.")
     )
     priority_class_name: ObjectName | None = Field(default=None, description="Priority class of the pods.")
     runtime_class_name: ObjectName | None = Field(default=None, description="Runtime class of the pods.")
