@@ -22,6 +22,7 @@ from perennial.router.parse import Unparsed, parse_request, parse_response
 METADATA = "perennial"
 _BROKEN_OFF = ("upstream_reset_after_response_started", "stream_idle_timeout")
 """Envoy's words for an answer whose status was sent before its server, or our limit for idle streams, ended it."""
+_MAX_DIGITS = 12
 _SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 
@@ -209,8 +210,8 @@ def _length(noted: Mapping[str, Any], key: str) -> int | None:
     if key not in noted:
         return None
     text = _text(noted, key)
-    if not text.isdecimal():
-        raise Unparsed("the JSON length is no number")
+    if not text.isdecimal() or len(text) > _MAX_DIGITS:
+        raise Unparsed("the JSON length is no number, or one that no body has")
     return int(text)
 
 
