@@ -24,7 +24,7 @@ from perennial.domain.sync.decide import Seen, news, next_check, status_of, susp
 from perennial.domain.sync.documents import SourceError
 from perennial.domain.sync.manifest import DesiredObject, ObjectId, desired_objects, located
 from perennial.domain.sync.ownership import MANAGER
-from perennial.domain.sync.prune import too_much, versions_in_use
+from perennial.domain.sync.prune import results_of, too_much, versions_in_use
 from perennial.domain.sync.repository import GitRemote
 from perennial.domain.sync.spec import SyncSpec, not_supported, read_spec
 from perennial.ports import Clock, EventSink, GitRepository, ObjectStore
@@ -272,7 +272,10 @@ class GitSyncController:
             memory.keeping, memory.kept = frozenset(entry for entry, _ in leaving), ("PruneRefused", excess)
             return
         deployments = await self._store.list(kinds.MODEL_DEPLOYMENT, spec.namespace)
-        done, kept = await applier.remove(leaving, versions_in_use(deployments))
+        trainings = [item.id.name for item in memory.desired if item.kind is kinds.TRAINING_JOB]
+        found = (self._cache.get(kinds.TRAINING_JOB, spec.namespace, name) for name in trainings)
+        results = results_of(obj for obj in found if obj is not None)
+        done, kept = await applier.remove(leaving, {**results, **versions_in_use(deployments)})
         memory.keeping = frozenset(entry for entry, _ in leaving if entry not in done)
         memory.kept = ("PruneRefused", "; ".join(kept)) if kept else None
 

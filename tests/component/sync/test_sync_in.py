@@ -118,6 +118,21 @@ async def test_what_serves_and_the_rollback_target_are_never_pruned(bench: Bench
     assert bench.status()["objects"] == 3
 
 
+async def test_the_result_of_a_training_job_in_git_is_not_pruned(bench: Bench) -> None:
+    head = "apiVersion: perennial.dev/v1alpha1\nkind: {}\nmetadata:\n  name: {}\nspec:\n  model: rain\n"
+    made = {f"app/v{n}.yaml": head.format("ModelVersion", f"rain-r{n}") for n in (1, 2)}
+    bench.person.push({"app/t.yaml": head.format("TrainingJob", "rain-train")} | made)
+    world = await bench.start()
+    world.store.put_status(kinds.TRAINING_JOB, "default", "rain-train", {"lastVersion": "rain-r1"})
+    await bench.push({"app/v1.yaml": None, "app/v2.yaml": None})
+    assert not bench.exists(kinds.MODEL_VERSION, "rain-r2")
+    assert bench.exists(kinds.MODEL_VERSION, "rain-r1")
+    assert "it is the result of TrainingJob rain-train" in bench.condition("Stalled")["message"]
+    await bench.push({"app/t.yaml": None, "app/x": "x"})
+    assert not bench.exists(kinds.MODEL_VERSION, "rain-r1")
+    assert bench.condition("Ready")["status"] == "True"
+
+
 BAD = [
     ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a\n", 4, "not valid YAML"),
     ("apiVersion: v1\nkind: ConfigMap\nmetadata: &m {name: a}\n", 3, "anchors are not allowed"),

@@ -60,6 +60,18 @@ def versions_in_use(deployments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return used
 
 
+def results_of(trainings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions that TrainingJobs in Git made, each with what it is: a rebuilt cluster would train them again."""
+    made: dict[str, str] = {}
+    for job in trainings:
+        status = job.get("status") or {}
+        words = f"it is the result of TrainingJob {job['metadata']['name']}, which would train again without it"
+        run = (status.get("run") or {}).get("id")
+        names = (status.get("lastVersion"), f"{job['spec'].get('model')}-r{run}" if run else None)
+        made.update({name: words for name in names if name})
+    return made
+
+
 def verdict(entry: ObjectId, live: Mapping[str, Any] | None, sync: str, used: Mapping[str, str]) -> Verdict:
     """What to do with an inventory entry that Git no longer has, by the live object (None: it is gone)."""
     if live is None or sync_of(live) != sync or made_by_operator(live) is not None:
