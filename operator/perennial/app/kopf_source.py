@@ -6,10 +6,10 @@ every object, or loses objects. Nothing here writes to the cluster.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -32,6 +32,25 @@ class Backoffs:
             total += delay
             yield delay
             ceiling = min(30.0, ceiling * 2)
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Nothing to compare with: only field handlers need it, and there are none. kopf would copy every object twice and
+    compare it, 0.8 ms of CPU time of the 1.0 ms that an event of a pod costs in kopf.
+    """
+
+    def build(
+        self, *, body: kopf.Body, extra_fields: Iterable[str | list[str] | tuple[str, ...] | None] | None = None
+    ) -> kopf.BodyEssence:
+        """Nothing."""
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Nothing."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing: the patch stays empty."""
 
 
 PEER: Any = "perennial"
@@ -132,6 +151,7 @@ def settings() -> kopf.OperatorSettings:
     for kind in CHILD_KINDS:
         chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = CHILD_SELECTOR
     chosen.execution.max_workers = 8
+    chosen.persistence.diffbase_storage = NoDiffBase()
     chosen.persistence.finalizer = "perennial.dev/kopf"
     chosen.process.ultimate_exiting_timeout = 25
     return chosen
