@@ -1,0 +1,31 @@
+"""The route table rendered step by step is the one rendered at once."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perennial.router.envoy import RouteTable, render_routes
+from perennial.router.model import Deployment, Share, Snapshot
+
+REVISIONS = ("aaaaaaaa", "bbbbbbbb")
+
+deployments = st.builds(
+    lambda name, version, weight, timeout: Deployment(
+        name, version, (Share(REVISIONS[0], 100 - weight), Share(REVISIONS[1], weight)), REVISIONS[0], {}, timeout
+    ),
+    st.sampled_from(["fog", "rain", "sun"]),
+    st.integers(0, 2),
+    st.sampled_from([0, 5, 100]),
+    st.sampled_from([5, 60]),
+)
+snapshots = st.lists(deployments, unique_by=lambda d: d.name, max_size=3).map(
+    lambda found: Snapshot("team", tuple(sorted(found, key=lambda d: d.name)))
+)
+steps = st.lists(st.tuples(snapshots, st.sets(st.sampled_from(["rain-rev-aaaaaaaa", "rain-rev-bbbbbbbb"]))), min_size=1)
+
+
+@given(steps)
+def test_parts_that_are_used_again_are_those_that_would_be_rendered(steps: list[tuple[Snapshot, set[str]]]) -> None:
+    table = RouteTable()
+    for snapshot, ready in steps:
+        assert orjson.dumps(table.render(snapshot, ready)) == orjson.dumps(render_routes(snapshot, ready))
