@@ -206,7 +206,9 @@ class Follower:
 
     def _assembled(self) -> Snapshot:
         deployments, slices, wishes = (self._read[kind].values() for kind, _ in _WATCHED)
-        return assemble(self._namespace, deployments, slices, wishes, self._baselines)
+        snapshot = assemble(self._namespace, deployments, slices, wishes, self._baselines)
+        self._baselines = dict(snapshot.baselines)  # of what no longer serves they are not needed
+        return snapshot
 
     def _give(self, snapshot: Snapshot) -> None:
         if snapshot != self._last:

@@ -58,6 +58,8 @@ class Observer:
         """Takes over deployments, windows and baselines. Counters of what went away are dropped."""
         self._deployments = {deployment.name: deployment for deployment in snapshot.deployments}
         self.counts = {name: self.counts.get(name) or DeploymentCounts() for name in self._deployments}
+        for gone in self._plan_sources.keys() - snapshot.baselines.keys():
+            del self._plans[gone], self._plan_sources[gone]
         for version, raw in snapshot.baselines.items():
             if version not in self._plan_sources or self._plan_sources[version] is not raw:
                 self._plans[version] = _plan(raw)
