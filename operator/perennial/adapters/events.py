@@ -76,6 +76,9 @@ class EventWriter:
             except PerennialError as error:
                 metrics.EVENTS_DROPPED_TOTAL.inc()
                 log.info("an event %s was not written: %s", note.reason, error.message)
+            except Exception:  # an answer that is none; no later event may be lost by it
+                metrics.EVENTS_DROPPED_TOTAL.inc()
+                log.exception("an event %s was not written; this is a bug", note.reason)
             finally:
                 self._queue.task_done()
 

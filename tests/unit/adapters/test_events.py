@@ -86,3 +86,14 @@ async def test_a_failing_server_loses_events_not_the_writer() -> None:
     writer.emit(subject("u2"), NOTE)
     await write(writer)
     assert len(store.all(kinds.EVENT)) == 1
+
+
+async def test_an_unexpected_answer_costs_one_event_and_not_those_after_it() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    store.fail("create", ValueError("no JSON"), kind=kinds.EVENT)  # type: ignore[arg-type]
+    writer = EventWriter(store, clock, instance="pod-1")
+    writer.emit(subject(), NOTE)
+    writer.emit(subject("u2"), NOTE)
+    await write(writer)
+    assert [event["regarding"]["uid"] for event in store.all(kinds.EVENT)] == ["u2"]
