@@ -127,7 +127,7 @@ class ShortLoop:
     async def begin(self) -> None:
         """Servers, data, repository; the GitSync is applied."""
         stage = self.stage
-        await self.outside.serve_git_and_store()
+        await self.outside.serve_git_and_store(durable=True)
         self.connect()
         await self.people("data-first", "data", "0", "first")
         text = (LOOP / "repository.yaml").read_text()

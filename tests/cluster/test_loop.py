@@ -2,6 +2,7 @@
 and once more with the operator killed at ten points, which must end like the undisturbed run."""
 
 import asyncio
+import functools
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -157,7 +158,7 @@ async def a_rebuilt_cluster_repeats_nothing(loop: ShortLoop) -> None:
     """The team's namespace is thrown away; repository, store and Secrets are all that comes back."""
     stage = loop.stage
     for name in ("git", "s3"):
-        await loop.outside.wait(f"the {name} server", lambda name=name: loop.outside.available(name), 60)
+        await loop.outside.wait(f"the {name} server", functools.partial(loop.outside.available, name), 60)
     version = (await loop.deployment())["status"]["stable"]["version"]
     commits = await stage.git_log("%H")
     stage.kubectl("delete", "namespace", stage.namespace, "--timeout=120s")

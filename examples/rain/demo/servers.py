@@ -23,8 +23,8 @@ def secrets() -> list[dict[str, Any]]:
     ]
 
 
-def servers(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Deployments and Services of both servers."""
+def servers(tags: Mapping[str, str], durable: bool = False) -> list[dict[str, Any]]:
+    """Deployments and Services of both servers; `durable` keeps their data on claims, so that they may be stopped."""
     git = _server(
         "git",
         tags["git"],
@@ -43,6 +43,7 @@ def servers(tags: Mapping[str, str]) -> list[dict[str, Any]]:
             "/secret/password",
         ],
         secret="rain-git",
+        durable=durable,
     )
     s3 = _server(
         "s3",
@@ -51,6 +52,7 @@ def servers(tags: Mapping[str, str]) -> list[dict[str, Any]]:
         7070,
         env={"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
         folders=("meta", "objects"),
+        durable=durable,
     )
     return [*git, *s3]
 
@@ -75,11 +77,13 @@ def _secret(name: str, values: Mapping[str, str]) -> dict[str, Any]:
 def _server(
     name: str, image: str, target: int, port: int, *, args: list[str] | None = None,
     env: Mapping[str, str] | None = None, folders: tuple[str, ...] = (), secret: str | None = None,
+    durable: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     labels = {"app": name}
     safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     mounts = [{"name": "data", "mountPath": "/data"}]
-    volumes: list[dict[str, Any]] = [{"name": "data", "emptyDir": {}}]
+    claim = {"persistentVolumeClaim": {"claimName": f"{name}-data"}}
+    volumes: list[dict[str, Any]] = [{"name": "data", **(claim if durable else {"emptyDir": {}})}]
     if secret:
         mounts.append({"name": "secret", "mountPath": "/secret"})
         volumes.append({"name": "secret", "secret": {"secretName": secret}})
@@ -110,7 +114,10 @@ def _server(
         made = {"name": "folders", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": safe}
         command = ["mkdir", "-p", *(f"/data/{folder}" for folder in folders)]
         pod["initContainers"] = [{**made, "command": command, "volumeMounts": mounts}]
+    size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": f"{name}-data"}, "spec": size}
     return [
+        *([volume] if durable else []),
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

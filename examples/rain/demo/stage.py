@@ -4,6 +4,7 @@ Knows kubectl and the cluster driver; must not know the plot (`play.py`).
 """
 
 import asyncio
+import functools
 import json
 import os
 import time
@@ -144,11 +145,11 @@ class Stage:
         found = await self.store.get(kinds.DEPLOYMENT, self.namespace, name)
         return bool((found or {}).get("status", {}).get("availableReplicas")) or None
 
-    async def serve_git_and_store(self) -> None:
+    async def serve_git_and_store(self, durable: bool = False) -> None:
         """The Git server and the S3 server, up, and the credentials for both."""
-        self.apply(*servers.secrets(), *servers.servers(self.tags))
+        self.apply(*servers.secrets(), *servers.servers(self.tags, durable))
         for name in ("git", "s3"):
-            await self.wait(f"the {name} server", lambda name=name: self.available(name), 180)
+            await self.wait(f"the {name} server", functools.partial(self.available, name), 180)
 
     async def job_done(self, name: str) -> bool | None:
         """True when the Job succeeded, None while it runs; DemoError with its log when it failed."""
