@@ -1,7 +1,9 @@
 """What people may tell a policy: accept-data. A command is bound to a window and carried out once."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 from perennial.api.names import ANNOTATION_COMMAND
 from perennial.domain import reasons
@@ -9,9 +11,15 @@ from perennial.domain.decision import EventNote
 from perennial.domain.drift.examine import instant
 from perennial.domain.drift.standing import Standing
 from perennial.domain.drift.world import JsonMapping
+from perennial.domain.rollout.commands import COMMAND_ID
 from perennial.domain.times import parse_time
 
 KEPT_COMMANDS = 32
+_NO_COMMAND = (
+    "perennial.dev/command is no command: it must be JSON such as "
+    '{"verb": "accept-data", "revision": "2026-11-25T10:00:00Z", "id": "unique", "by": "you"} with an id of 1 to 64 '
+    "letters, digits, -, _ or ., and the end of the window as revision."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +33,15 @@ class Obeyed:
 def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
     """The effect of the command in the policy's annotation; None when there is none or it was carried out before."""
     raw = (policy["metadata"].get("annotations") or {}).get(ANNOTATION_COMMAND)
-    try:
-        command = json.loads(raw) if raw else None
-    except ValueError:
-        command = None
-    if not isinstance(command, dict) or not command.get("id"):
+    if not raw:
         return None
-    identity = str(command["id"])
+    command = _command(raw)
+    identity = str(command["id"]) if command else "bad-" + hashlib.sha256(raw.encode()).hexdigest()[:12]
     if identity in standing.commands:
         return None
     done = replace(standing, commands=(*standing.commands, identity)[-KEPT_COMMANDS:])
+    if command is None:
+        return Obeyed(done, EventNote(reasons.COMMAND_IGNORED, _NO_COMMAND, "Warning"))
     who, window = str(command.get("by") or "somebody"), str(command.get("revision") or "")
     refusal = _refusal(str(command.get("verb")), window, standing)
     if refusal:
@@ -43,6 +50,15 @@ def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
         )
     words = f"{who} accepted the data of the window that ended at {window} as it is; it holds retraining no longer."
     return Obeyed(replace(done, data_accepted=True), EventNote(reasons.DATA_ACCEPTED, words))
+
+
+def _command(raw: str) -> dict[str, Any] | None:
+    """The command in an annotation; None for a text that is none, or whose id the status could not hold."""
+    try:
+        command = json.loads(raw)
+    except ValueError:
+        return None
+    return command if isinstance(command, dict) and COMMAND_ID.fullmatch(str(command.get("id") or "")) else None
 
 
 def _refusal(verb: str, window: str, standing: Standing) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,62}[A-Za-z0-9])?")
+COMMAND_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,62}[A-Za-z0-9])?")
+"""What status.commands can hold."""
+
 VERBS = ("promote", "abort", "retry", "skip")
 MAX_REMEMBERED = 32
 
@@ -48,7 +50,7 @@ def read_command(text: str | None) -> Command | BadCommand | None:
         return BadCommand(id_, f"The command is not JSON: {allowed}.")
     if not isinstance(raw, Mapping) or not all(isinstance(raw.get(key), str) for key in ("verb", "revision", "id")):
         return BadCommand(id_, f"The command lacks verb, revision or id: {allowed}.")
-    if not _ID.fullmatch(raw["id"]):
+    if not COMMAND_ID.fullmatch(raw["id"]):
         return BadCommand(id_, f"The command's id must be 1 to 64 letters, digits, -, _ or .: {allowed}.")
     if raw["verb"] not in VERBS:
         return BadCommand(id_, f'"{raw["verb"]}" is no verb: {allowed}.')

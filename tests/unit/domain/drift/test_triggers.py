@@ -1,5 +1,6 @@
 """Triggers: ids, the guards of a deployment, data that is new, calendars, and how a trigger can end."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from perennial.domain.drift.schedule import ScheduleError, last_due, next_due
 from perennial.domain.drift.spec import RetrainSpec, ScheduleSpec
 from perennial.domain.drift.trigger import data_digest, guard, job_name, trigger_id
 from perennial.domain.drift.world import Champion
+from perennial.domain.rollout.commands import COMMAND_ID
 from perennial.domain.times import rfc3339
 from tests.fakes.drift import Sim, baseline_of, column, digest, tallies
 
@@ -304,11 +306,17 @@ def test_a_command_that_makes_no_sense_is_refused_once(command: str, reason: str
     assert place.status("p")["commands"] == ["1"]
 
 
-def test_garbage_in_the_command_annotation_is_ignored() -> None:
+@pytest.mark.parametrize(
+    "text", ["{nonsense", '["a"]', '{"verb": "accept-data"}', '{"id": "no id!"}', json.dumps({"id": "x" * 65})]
+)
+def test_garbage_in_the_command_annotation_is_said_once_and_never_makes_the_status_invalid(text: str) -> None:
     place = sim()
-    place.policies["p"]["metadata"]["annotations"]["perennial.dev/command"] = "{nonsense"
+    place.policies["p"]["metadata"]["annotations"]["perennial.dev/command"] = text
     close_window(place, 0)
+    close_window(place, 1)
     assert place.status("p")["state"] == "Ok"
+    assert place.reasons("p").count("CommandIgnored") == 1
+    assert all(COMMAND_ID.fullmatch(identity) for identity in place.status("p")["commands"])
 
 
 def test_ten_jobs_are_kept() -> None:
