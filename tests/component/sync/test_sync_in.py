@@ -60,6 +60,19 @@ async def test_sync_requested_looks_at_once_and_is_echoed(bench: Bench) -> None:
     assert bench.status()["lastHandledSyncRequest"] == "now-1"
 
 
+async def test_a_long_request_is_echoed_as_far_as_status_holds_it_and_looks_once(bench: Bench) -> None:
+    bench.person.push({"app/a.yaml": config_map("a")})
+    world = await bench.start()
+    wanted = bench.manifest()
+    wanted["metadata"]["annotations"] = {"perennial.dev/sync-requested": "x" * 300}
+    await world.person(wanted)
+    await world.settle()
+    assert bench.status()["lastHandledSyncRequest"] == "x" * 256
+    asked = len(bench.server.requests)
+    await world.run_for(30)
+    assert len(bench.server.requests) == asked
+
+
 async def test_what_left_the_repository_is_removed(bench: Bench) -> None:
     bench.person.push({"app/a.yaml": config_map("a"), "app/b.yaml": config_map("b")})
     world = await bench.start()

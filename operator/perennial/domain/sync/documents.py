@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_REVISION_BYTES = 10 << 20
 MAX_DEPTH = 50
 MAX_ERROR_BYTES = 500
+MAX_PATH_BYTES = 1024
 MAX_DIGITS = 20
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)\Z")
@@ -47,7 +48,8 @@ class SourceError:
 
     def as_status(self) -> dict[str, Any]:
         """The entry of `status.errors`."""
-        return {"path": self.path, "line": self.line, "message": bounded(self.message, MAX_ERROR_BYTES)}
+        path = bounded(self.path, MAX_PATH_BYTES)
+        return {"path": path, "line": self.line, "message": bounded(self.message, MAX_ERROR_BYTES)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,26 @@ def select(tree: Iterable[GitFile], path: str, ignore: str) -> Selection:
         below = file.path.removeprefix(prefix)
         if ignore and patterns.match_file(below):
             continue
-        if file.mode in _REFUSED_MODES:
+        if not _is_text(file.path):
+            if file.mode in _REFUSED_MODES or below.endswith(_SUFFIXES):
+                message = "its name is not UTF-8: rename it, or leave its folder out with spec.ignore"
+                errors.append(SourceError(_shown(file.path), 0, message))
+        elif file.mode in _REFUSED_MODES:
             what = _REFUSED_MODES[file.mode]
             message = f"it is {what}, which is never followed: commit the file itself, or name it in spec.ignore"
             errors.append(SourceError(file.path, 0, message))
         elif below.endswith(_SUFFIXES):
             (archived if below.startswith(f"{ARCHIVE}/") else files).append(file)
     return Selection(tuple(files), tuple(archived), tuple(errors))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name was UTF-8 in Git; what was not stands in it as lone surrogates, which no API can hold."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _shown(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def below(path: str, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from perennial.api import names
 from perennial.domain.sync.manifest import Scope
 
+MAX_REQUEST = 256
 Method = Literal["None", "Commit", "PullRequest"]
 
 
@@ -96,9 +97,15 @@ def read_spec(obj: Mapping[str, Any]) -> SyncSpec:
         verify=spec.get("verify") is not None,
         webhook=spec.get("webhook") is not None,
         suspend=spec.get("suspend", False),
-        request=(meta.get("annotations") or {}).get(names.ANNOTATION_SYNC_REQUESTED),
+        request=_request(meta.get("annotations") or {}),
         write_back=_write_back(spec.get("writeBack") or {}, value if kind == "branch" else ""),
     )
+
+
+def _request(annotations: Mapping[str, str]) -> str | None:
+    """What asks for a look, as far as status can echo it."""
+    asked = annotations.get(names.ANNOTATION_SYNC_REQUESTED)
+    return None if asked is None else asked[:MAX_REQUEST]
 
 
 def _write_back(spec: Mapping[str, Any], branch: str) -> WriteBackSpec:

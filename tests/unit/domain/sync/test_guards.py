@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from perennial.api import kinds
-from perennial.domain.sync.documents import Document
+from perennial.domain.sync.documents import Document, SourceError
 from perennial.domain.sync.manifest import ObjectId, Scope, desired_objects
 from perennial.domain.sync.ownership import Held, covers, held_by_others, same_but_bookkeeping
 from perennial.domain.sync.prune import Fate, too_much, verdict, versions_in_use
@@ -195,6 +195,16 @@ def test_selection_takes_yaml_below_the_path_and_refuses_links_and_submodules() 
     assert [file.path for file in found.files] == ["app/a.yaml", "app/b.yml", "app/versions/v.yaml"]
     assert [file.path for file in found.archived] == ["app/versions/archive/o.yaml"]
     assert [error.path for error in found.errors] == ["app/link", "app/sub"]
+
+
+def test_a_name_that_is_not_utf8_is_an_error_that_status_can_hold() -> None:
+    tree = [GitFile("app/caf\udce9.yaml", "1", "100644"), GitFile("app/caf\udce9.txt", "2", "100644")]
+    found = select(tree, "app", "")
+    assert found.files == ()
+    assert [error.as_status()["path"] for error in found.errors] == ["app/caf\ufffd.yaml"]
+    assert "not UTF-8" in found.errors[0].message
+    long = SourceError("d/" * 2000 + "a.yaml", 1, "wrong").as_status()
+    assert len(long["path"].encode()) <= 1024
 
 
 def test_every_kind_that_may_be_applied_can_be_named_again_from_the_inventory() -> None:
