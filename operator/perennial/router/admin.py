@@ -1,7 +1,9 @@
 """Envoy's admin interface on loopback, as far as the agent needs it. Must not interpret what it reads."""
 
+import asyncio
 import re
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Literal, TypeVar
 
 import aiohttp
 import orjson
@@ -19,12 +21,33 @@ class EnvoyDown(EnvoyAway):
     """Nobody listens on the admin port: there is no Envoy right now, not just a slow one."""
 
 
+AnswerT = TypeVar("AnswerT")
+
+
+class Shared(Generic[AnswerT]):
+    """A question whose answer is shared by all who ask while it is on its way: a hundred rollouts that look at once
+    cost Envoy one answer. The answer may have been true a moment before a caller asked.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, AnswerT]]) -> None:
+        self._ask = ask
+        self._under_way: asyncio.Task[AnswerT] | None = None
+
+    async def __call__(self) -> AnswerT:
+        """The answer, or what the question raised."""
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._under_way)
+
+
 class EnvoyAdmin:
     """Questions to one Envoy; every method raises EnvoyAway when there is no answer within 2 s."""
 
     def __init__(self, port: int) -> None:
         self._base = f"http://127.0.0.1:{port}"
         self._session: aiohttp.ClientSession | None = None
+        self.started = Shared(self._started)
+        """(the node id that Envoy was started with, epoch seconds when it ends in `@<epoch>`)."""
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -39,8 +62,7 @@ class EnvoyAdmin:
         raw = await self._call("GET", "/stats", query)
         return {item["name"]: item["value"] for item in raw["stats"] if "name" in item}
 
-    async def started(self) -> tuple[str, float | None]:
-        """(the node id that Envoy was started with, epoch seconds when it ends in `@<epoch>`)."""
+    async def _started(self) -> tuple[str, float | None]:
         node = (await self._call("GET", "/server_info", {}))["node"]["id"]
         stamp = re.fullmatch(r".*@(\d+(?:\.\d+)?)", node)
         return node, float(stamp[1]) if stamp else None

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from perennial.router.admin import EnvoyAdmin, EnvoyAway
+from perennial.router.admin import EnvoyAdmin, EnvoyAway, Shared
 from perennial.router.endpoints import EndpointService
 from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, RouteTable, render_clusters
 from perennial.router.model import Snapshot, effective_weights, snapshot_from_json
@@ -86,6 +86,7 @@ class Applier:
         self._routes_version = str((read_file(layout.routes) or {}).get("version_info", ""))
         self._rendered: Snapshot | None = None
         self._recorded: Snapshot | None = None
+        self._reported_routes = Shared(lambda: self._reported(_ROUTES_VERSION))
         self._table = RouteTable()
         self._weights: Mapping[str, Mapping[str, int]] = {}
         self._tables: OrderedDict[str, int] = OrderedDict()
@@ -115,7 +116,7 @@ class Applier:
         reports a table with these weights and they are what status.traffic asks for.
         """
         try:
-            table = self._tables.get(str(await self._reported(_ROUTES_VERSION)), -1)
+            table = self._tables.get(str(await self._reported_routes()), -1)
         except EnvoyAway:
             table = -1
         snapshot = self._rendered
