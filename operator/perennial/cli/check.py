@@ -24,6 +24,8 @@ def check_directory(root: Path) -> list[SourceError]:
     errors: list[SourceError] = []
     documents: list[Document] = []
     for path in sorted(p for p in root.rglob("*") if p.suffix in SUFFIXES and ".git" not in p.parts):
+        if path.is_dir() and not path.is_symlink():
+            continue
         name = str(path.relative_to(root))
         if path.is_symlink():
             errors.append(SourceError(name, 0, "symbolic links are not followed: put the file itself here"))

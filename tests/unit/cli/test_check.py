@@ -32,6 +32,11 @@ def test_good_manifests_have_no_errors(tmp_path: Path) -> None:
     assert check(tmp_path, GOOD) == []
 
 
+def test_a_folder_may_be_named_like_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").mkdir()
+    assert check(tmp_path, GOOD) == []
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
