@@ -32,8 +32,10 @@ _VERSIONS = "|".join("^" + name.replace(".", "\\.") + "$" for name in (_ROUTES_V
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.005, 0.05
 _PATIENCE_SECONDS = 2.0
 _FIRM_SECONDS = 0.25
-"""A newer snapshot interrupts a wait for Envoy only after this long: in a burst of changes Envoy still gets to know its
-new clusters, and is not given a new route table while it reads the last one."""
+"""A newer snapshot interrupts the wait for new clusters only after this long: in a burst of changes Envoy still gets to
+know them."""
+_READING_SECONDS = 1.0
+"""And the wait for a version after this long: more to read, while Envoy reads the last one, only makes it slower."""
 _RETRY_SECONDS = 0.25
 _TABLES = 256
 KEEP_SECONDS = 5.0
@@ -210,7 +212,7 @@ class Applier:
         if await self._admin.down():
             # Nobody to wait for: a starting Envoy reads clusters before routes.
             return frozenset(backed), True
-        wait = _Wait(self._changed)
+        wait = _Wait(self._changed, _FIRM_SECONDS)
         while True:
             self._endpoints.progress.clear()
             if all(self._endpoints.taken(cluster) for cluster in backed) and await self._warm():
@@ -241,7 +243,7 @@ class Applier:
 
     async def _await_version(self, name: str, wanted: Callable[[], str]) -> bool:
         """Whether Envoy reports the wanted version before it is time to look at something newer."""
-        wait = _Wait(self._changed)
+        wait = _Wait(self._changed, _READING_SECONDS)
         while not wait.over:
             try:
                 if await self._reported(name) == wanted():
@@ -282,8 +284,9 @@ class Applier:
 class _Wait:
     """How long to wait for Envoy, and how often to ask it meanwhile: less and less often."""
 
-    def __init__(self, changed: asyncio.Event) -> None:
+    def __init__(self, changed: asyncio.Event, firm_seconds: float) -> None:
         self._changed = changed
+        self._firm_seconds = firm_seconds
         self._begun = time.monotonic()
         self._pause = _FIRST_POLL_SECONDS
 
@@ -291,7 +294,7 @@ class _Wait:
     def over(self) -> bool:
         """Whether it is time to look at something newer."""
         spent = time.monotonic() - self._begun
-        return spent > (_FIRM_SECONDS if self._changed.is_set() else _PATIENCE_SECONDS)
+        return spent > (self._firm_seconds if self._changed.is_set() else _PATIENCE_SECONDS)
 
     def next_pause(self) -> float:
         """Seconds until the next question."""
