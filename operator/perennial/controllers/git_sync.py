@@ -24,7 +24,7 @@ from perennial.domain.sync.decide import Seen, news, next_check, status_of, susp
 from perennial.domain.sync.documents import SourceError
 from perennial.domain.sync.manifest import DesiredObject, ObjectId, desired_objects, located
 from perennial.domain.sync.ownership import MANAGER
-from perennial.domain.sync.prune import results_of, too_much, versions_in_use
+from perennial.domain.sync.prune import last_size, results_of, too_much, versions_in_use
 from perennial.domain.sync.repository import GitRemote
 from perennial.domain.sync.spec import SyncSpec, not_supported, read_spec
 from perennial.ports import Clock, EventSink, GitRepository, ObjectStore
@@ -53,7 +53,7 @@ class Memory:
     """What one GitSync's passes learnt.
 
     stale: our own push is not in the snapshot yet, so nothing may be derived from it. keeping: inventory entries that
-    left the repository but stay, and `kept` says why. applied: the commit of the last apply. seen, generation: the
+    left the repository but stay, and `kept` says why; excess: because they are too many at once. applied: the commit of the last apply. seen, generation: the
     generation of the spec in the last pass, and in the last answered look at the repository.
     """
 
@@ -72,6 +72,7 @@ class Memory:
     errors: tuple[SourceError, ...] = ()
     passing: bool = False
     kept: tuple[str, str] | None = None
+    excess: bool = False
     keeping: frozenset[ObjectId] = frozenset()
     applied: str | None = None
     stale: bool = False
@@ -261,14 +262,15 @@ class GitSyncController:
 
     async def _prune(self, key: Key, memory: Memory, spec: SyncSpec, applier: Applier) -> None:
         """Remove what left the repository. Only called after a wholly good apply."""
-        memory.keeping = frozenset()
+        memory.keeping, memory.excess = frozenset(), False
         wanted = {item.id for item in memory.desired}
         held = inventory.read(self._recorded(key))
         leaving = [(entry, kind) for entry, kind in held.items() if entry not in wanted and kind is not None]
         if not spec.prune or not leaving:
             return
-        excess = too_much(len(leaving), len(held), spec.max_prune_percent)
+        excess = too_much(len(leaving), last_size(self._recorded(key)) or len(held), spec.max_prune_percent)
         if excess is not None:
+            memory.excess = True
             memory.keeping, memory.kept = frozenset(entry for entry, _ in leaving), ("PruneRefused", excess)
             return
         deployments = await self._store.list(kinds.MODEL_DEPLOYMENT, spec.namespace)
@@ -300,6 +302,7 @@ class GitSyncController:
         seen = Seen(
             commit=memory.snapshot.commit if memory.snapshot is not None else None,
             whole=memory.whole,
+            excess=memory.excess,
             source=memory.source,
             errors=memory.errors,
             trouble=memory.kept or (written[:2] if written is not None else None),

@@ -110,6 +110,20 @@ async def test_prune_refuses_more_than_max_prune_percent_and_says_how_to_proceed
     assert bench.condition("Ready")["status"] == "True"
 
 
+async def test_a_revision_that_replaces_everything_is_a_large_prune_and_stays_refused(bench: Bench) -> None:
+    bench.person.push({f"app/{n}.yaml": config_map(f"old{n}") for n in range(12)})
+    world = await bench.start()
+    gone = {f"app/{n}.yaml": None for n in range(12)}
+    await bench.push(gone | {f"app/new{n}.yaml": config_map(f"new{n}") for n in range(12)})
+    assert "12 of 12" in bench.condition("Ready")["message"]
+    await world.run_for(1300)  # two heals later it is still refused
+    assert len(world.store.all(CM)) == 24
+    assert bench.condition("Stalled")["reason"] == "PruneRefused"
+    await world.person(bench.manifest(maxPrunePercent=100))
+    await world.settle()
+    assert len(world.store.all(CM)) == 12
+
+
 async def test_what_serves_and_the_rollback_target_are_never_pruned(bench: Bench) -> None:
     version = "apiVersion: perennial.dev/v1alpha1\nkind: ModelVersion\nmetadata:\n  name: {}\nspec:\n  model: rain\n"
     bench.person.push(

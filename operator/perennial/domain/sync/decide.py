@@ -28,12 +28,14 @@ class Seen:
     """What a pass observed and did.
 
     commit: the one whose documents stand (None: none was ever read). whole: it is applied without an error.
+    excess: its prune was refused because too much would go, so that it is no entry of the history yet.
     source: why the repository cannot be read now. trouble: what else keeps the sync from being ready (prune guards,
     write-back); passing: the errors may go away by themselves. working: an apply is about to begin.
     """
 
     commit: str | None = None
     whole: bool = False
+    excess: bool = False
     source: PerennialError | None = None
     errors: Sequence[SourceError] = ()
     trouble: tuple[str, str] | None = None
@@ -58,8 +60,10 @@ def status_of(recorded: Mapping[str, Any], spec: SyncSpec, seen: Seen, now: date
         if seen.whole and recorded.get("lastAppliedRevision") != revision:
             status["lastAppliedRevision"] = revision
             status["lastSyncTime"] = text
+        history = recorded.get("history") or ()
+        if seen.whole and not seen.excess and not (history and history[0].get("revision") == revision):
             record = {"revision": revision, "time": text, "objects": seen.objects}
-            status["history"] = [record, *(recorded.get("history") or ())][:MAX_HISTORY]
+            status["history"] = [record, *history][:MAX_HISTORY]
     status["inventory"] = inventory.render(seen.entries, recorded)
     status["objects"] = seen.objects
     status["errors"] = [error.as_status() for error in seen.errors[:MAX_ERRORS]]

@@ -42,6 +42,16 @@ def too_much(candidates: int, total: int, percent: int) -> str | None:
     )
 
 
+def last_size(recorded: Mapping[str, Any]) -> int:
+    """Objects of the last revision that was applied with its prune, by `status.history`; 0 when there is none.
+
+    The inventory is no measure: while an apply is under way it is the union of old and new objects, in which a
+    revision that replaces everything would remove only half.
+    """
+    history = recorded.get("history") or ()
+    return int(history[0].get("objects") or 0) if history else 0
+
+
 def versions_in_use(deployments: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Versions that serve, are on trial, are the rollback target or are named, each with what uses it."""
     used: dict[str, str] = {}
