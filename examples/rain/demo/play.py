@@ -26,6 +26,7 @@ DEPLOYMENT = "rain"
 POLICIES = ("rain-inputs", "rain-predictions")
 FIRST, LAST, WINDOW = 10, 28, 8
 RATE = 100
+SHORT, FULL = 7, 40  # characters of a commit's name
 GPUS = "jsonpath={.items[*].status.allocatable.nvidia\\.com/gpu}"
 
 
@@ -205,10 +206,11 @@ class Play:
         await stage.wait("the score of the first model on all years", lambda: stage.job_done("score"), 120)
         losses = json.loads((await stage.job_log("score")).strip().splitlines()[-1])["log_loss"]
         self.result.never = {int(year): loss for year, loss in losses.items()}
-        self.result.git_log = await stage.git_log()
+        log = await stage.git_log("%H %an: %s")
+        self.result.git_log = [line[:SHORT] + line[FULL:] for line in log]
         history = (await self._deployment()).get("status", {}).get("history", ())
         self.result.commits = {entry["version"]: entry.get("commit", "") for entry in history}
-        tried = next((line.split()[0] for line in self.result.git_log if self.result.broken_version in line), "")
+        tried = next((line[:FULL] for line in log if self.result.broken_version in line), "")
         self.result.commits[self.result.broken_version] = tried
 
     async def _deployment(self) -> dict[str, Any]:

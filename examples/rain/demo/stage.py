@@ -132,7 +132,7 @@ class Stage:
         await self.job(job, self.tags["perennial"], ["sh", "-c", script], env=servers.git_env(), files=numbered)
         await self.wait("a person's push", lambda: self.job_done(job), 90)
 
-    async def git_log(self, form: str = "%h %an: %s") -> list[str]:
+    async def git_log(self, form: str) -> list[str]:
         """The repository's history, newest first."""
         script = f"{CLONE} && git log --format='{form}'"
         name = f"git-log-{int(time.time() * 10) % 100000}"
