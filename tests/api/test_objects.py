@@ -75,6 +75,7 @@ def test_an_unknown_field_is_refused_by_name(api_server: ApiServer, namespace: s
         ("TrainingJob", {"gate": [{"metric": "auc", "min": 0.8}]}, "must be of type string"),
         ("TrainingJob", {"output": {"uri": "https://b/models/"}}, "spec.output.uri in body should match"),
         ("TrainingJob", {"datasets": [{"name": "a", "uri": "file:///etc/"}]}, "uri in body should match"),
+        ("TrainingJob", {"datasets": [{"name": "a", "uri": "https://me:secret@b/x"}]}, "uri in body should match"),
         ("TrainingJob", {"resources": {"limits": {"nvidia.com/gpu": "one"}}}, "should match"),
         ("TrainingJob", {"template": {"securityContext": {"runAsUser": 0}}}, "greater than or equal to 1"),
         ("ModelVersion", {"artifact": {"digest": "sha256:abc"}}, "spec.artifact.digest in body should match"),

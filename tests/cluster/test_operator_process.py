@@ -18,6 +18,7 @@ from localcluster.using import Running
 from perennial.api.crdgen import ROOT
 
 DIGEST = "sha256:" + "0" * 64
+SYSTEM = "perennial-system"
 
 
 class Process:
@@ -75,6 +76,21 @@ def until(condition: Callable[[], Any], seconds: float, log: Path | None = None)
         time.sleep(0.1)
     tail = log.read_text()[-3000:] if log is not None else ""
     raise AssertionError(f"not within {seconds} s; log: {tail}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(cluster: Running) -> Iterator[None]:
+    """An operator that other tests installed would write first: it rests meanwhile."""
+    label = "--selector=app.kubernetes.io/name=perennial,app.kubernetes.io/component=operator"
+    if not cluster.kubectl("get", "deployment", "--all-namespaces", label, "-o", "name").strip():
+        yield
+        return
+    scale = ("-n", SYSTEM, "scale", "deployment/perennial-operator")
+    cluster.kubectl(*scale, "--replicas=0")
+    until(lambda: not cluster.kubectl("-n", SYSTEM, "get", "pods", label, "-o", "name").strip(), 60)
+    yield
+    cluster.kubectl(*scale, "--replicas=1")
+    cluster.kubectl("-n", SYSTEM, "rollout", "status", "deployment/perennial-operator", "--timeout=110s")
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ POSITIVE_DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 SHARE = r"^(0(\.[0-9]+)?|1(\.0+)?)$"
 QUANTITY = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
-READABLE_URI = r"^(s3|gs|abfs|abfss|https?|pvc)://[^\s]+$"
+READABLE_URI = r"^((s3|gs|abfs|abfss|pvc)://[^\s]+|https?://[^\s/@]+(/[^\s]*)?)$"
+"""No user or password in a web address: it would end up in lineage and in Git. Credentials belong into spec.storage."""
 WRITABLE_PREFIX = r"^(s3|gs|abfs|abfss|pvc)://[^\s]+/$"
 
 MAX_INTEGER = 2**53 - 1
