@@ -53,8 +53,9 @@ class Memory:
     """What one GitSync's passes learnt.
 
     stale: our own push is not in the snapshot yet, so nothing may be derived from it. keeping: inventory entries that
-    left the repository but stay, and `kept` says why; excess: because they are too many at once. applied: the commit of the last apply. seen, generation: the
-    generation of the spec in the last pass, and in the last answered look at the repository.
+    left the repository but stay, and `kept` says why; excess: because they are too many at once. applied: the commit
+    of the last apply. seen, generation: the generation of the spec in the last pass, and in the last answered look at
+    the repository.
     """
 
     uid: str
