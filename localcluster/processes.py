@@ -78,8 +78,8 @@ def belonging(name: str, network: Path, cgroups: Iterable[Path]) -> set[Process]
         if process and (_in_network(entry, inode) or _marked(entry, mark)):
             found.add(process)
     for root in cgroups:
-        for procs in root.rglob("cgroup.procs"):
-            found.update(p for pid in _lines(procs) if (p := find(int(pid))))
+        for directory, _, _ in os.walk(root):  # unlike glob, it minds no directory that is removed while we look
+            found.update(p for pid in _lines(Path(directory) / "cgroup.procs") if (p := find(int(pid))))
     return found
 
 

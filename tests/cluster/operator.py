@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -20,9 +20,16 @@ from perennial.domain.errors import PerennialError
 
 LOOP = Path(__file__).resolve().parents[1] / "support" / "loop"
 WINDOW = 6
+BAD = "loop-by-hand"
 IDS = re.compile(r"\br?[0-9a-f]{8,12}\b")
 OPERATOR_PODS = "app.kubernetes.io/name=perennial,app.kubernetes.io/component=operator"
 Snapshot = dict[str, list[dict[str, Any]]]
+
+
+def make_namespace(stage: Stage) -> None:
+    """A namespace that admits only restricted pods."""
+    stage.kubectl("create", "namespace", stage.namespace)
+    stage.kubectl("label", "namespace", stage.namespace, "pod-security.kubernetes.io/enforce=restricted")
 
 
 async def operator_ready(stage: Stage) -> bool | None:
@@ -92,6 +99,16 @@ class Recorder:
                 await self.look()
             await asyncio.sleep(0.5)
 
+    @contextlib.asynccontextmanager
+    async def recording(self) -> AsyncIterator[None]:
+        """Look on until the end of the block, and once more there."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            await awaited(task)
+        await self.look()
+
     async def look(self) -> None:
         """Remember what there is now."""
         for kind, objects in (await snapshot(self.stage)).items():
@@ -127,7 +144,7 @@ class ShortLoop:
     async def begin(self) -> None:
         """Servers, data, repository; the GitSync is applied."""
         stage = self.stage
-        await self.outside.serve_git_and_store(durable=True)
+        await self.serve()
         self.connect()
         await self.people("data-first", "data", "0", "first")
         text = (LOOP / "repository.yaml").read_text()
@@ -135,6 +152,10 @@ class ShortLoop:
         sync = self.sync()
         await stage.person("first-commit", "Train, serve, watch", {"loop.yaml": manifests, "gitsync.yaml": sync})
         stage.apply(yaml.safe_load(sync))
+
+    async def serve(self) -> None:
+        """Start the Git server and the artifact store."""
+        await self.outside.serve_git_and_store(durable=True)
 
     def connect(self) -> None:
         """The servers' names and the credentials, in the team's namespace."""
@@ -161,7 +182,7 @@ class ShortLoop:
         stage = self.stage
         await self.people("artifact", "artifact", "0.3")
         facts = yaml.safe_load((await stage.job_log("artifact")).strip().splitlines()[-1])
-        name = "loop-by-hand"
+        name = BAD
         version = {
             "apiVersion": kinds.MODEL_VERSION.api_version,
             "kind": "ModelVersion",
@@ -219,6 +240,38 @@ class ShortLoop:
         obj = await self.stage.store.get(kinds.MODEL_VERSION, self.stage.namespace, version) or {}
         named = (await self.deployment()).get("spec", {}).get("model", {}).get("version")
         return (bool(obj.get("spec", {}).get("rejections")) and named != version) or None
+
+
+async def outcome(loop: ShortLoop, recorder: Recorder) -> dict[str, Any]:
+    """What a run of the loop left, with ids, hashes and times masked."""
+    world = await snapshot(loop.stage)
+    mdep = world["ModelDeployment"][0]["status"]
+    policy = world["DriftPolicy"][0]["status"]
+    return {
+        "objects": dict(sorted(recorder.counts().items())),
+        "made twice": recorder.made_twice(),
+        "commits": [IDS.sub("ID", subject) for subject in await loop.stage.git_log("%an: %s")],
+        "promoted": len(mdep["history"]),
+        "rejected": [entry["version"] for entry in mdep["rejected"]],
+        "triggers": [entry["outcome"] for entry in policy["history"]],
+    }
+
+
+async def play(loop: ShortLoop, killer: Killer | None) -> dict[str, Any]:
+    """The short loop from the first commit to the revert."""
+    recorder = Recorder(loop.stage)
+    tasks = [asyncio.create_task(recorder.run())]
+    if killer is not None:
+        tasks.append(asyncio.create_task(killer.run()))
+    await loop.begin()
+    first = await loop.first_version()
+    await loop.drift_and_retrain(first)
+    assert await loop.bad_commit() == BAD
+    await loop.stage.wait("the loop to come to rest", loop.settled, 120)
+    await recorder.look()
+    for task in tasks:
+        await awaited(task)
+    return await outcome(loop, recorder)
 
 
 def awaited(task: "asyncio.Task[None]") -> Awaitable[Any]:

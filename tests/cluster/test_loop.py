@@ -16,9 +16,17 @@ from examples.rain.demo.stage import Stage, Timeline
 from perennial.adapters.kube import connect_store
 from perennial.api import kinds, names
 from perennial.domain import conditions
-from tests.cluster.operator import IDS, Killer, Recorder, ShortLoop, Snapshot, awaited, scale_operator, snapshot
+from tests.cluster.operator import (
+    BAD,
+    Killer,
+    Recorder,
+    ShortLoop,
+    Snapshot,
+    make_namespace,
+    play,
+    scale_operator,
+)
 
-BAD = "loop-by-hand"
 QUIET_SECONDS = 8.0
 
 
@@ -36,12 +44,6 @@ async def loop_on(installed: Stage) -> AsyncIterator[ShortLoop]:
             yield ShortLoop(team, outside)
         finally:
             team.kubectl("delete", "namespace", team.namespace, outside.namespace, "--wait=false", "--ignore-not-found")
-
-
-def make_namespace(stage: Stage) -> None:
-    """A namespace that admits only restricted pods."""
-    stage.kubectl("create", "namespace", stage.namespace)
-    stage.kubectl("label", "namespace", stage.namespace, "pod-security.kubernetes.io/enforce=restricted")
 
 
 def any_object(kind: str, test: Callable[[dict[str, Any]], Any]) -> Callable[[Snapshot], bool]:
@@ -65,38 +67,6 @@ POINTS = {
     "second version serves": any_object("ModelDeployment", lambda o: len(status(o).get("history", ())) == 2),
     "bad version rejected": any_object("ModelDeployment", lambda o: status(o).get("rejected")),
 }
-
-
-async def outcome(loop: ShortLoop, recorder: Recorder) -> dict[str, Any]:
-    """What a run of the loop left, with ids, hashes and times masked."""
-    world = await snapshot(loop.stage)
-    mdep = world["ModelDeployment"][0]["status"]
-    policy = world["DriftPolicy"][0]["status"]
-    return {
-        "objects": dict(sorted(recorder.counts().items())),
-        "made twice": recorder.made_twice(),
-        "commits": [IDS.sub("ID", subject) for subject in await loop.stage.git_log("%an: %s")],
-        "promoted": len(mdep["history"]),
-        "rejected": [entry["version"] for entry in mdep["rejected"]],
-        "triggers": [entry["outcome"] for entry in policy["history"]],
-    }
-
-
-async def play(loop: ShortLoop, killer: Killer | None) -> dict[str, Any]:
-    """The short loop from the first commit to the revert."""
-    recorder = Recorder(loop.stage)
-    tasks = [asyncio.create_task(recorder.run())]
-    if killer is not None:
-        tasks.append(asyncio.create_task(killer.run()))
-    await loop.begin()
-    first = await loop.first_version()
-    await loop.drift_and_retrain(first)
-    assert await loop.bad_commit() == BAD
-    await loop.stage.wait("the loop to come to rest", loop.settled, 120)
-    await recorder.look()
-    for task in tasks:
-        await awaited(task)
-    return await outcome(loop, recorder)
 
 
 UNDISTURBED: dict[str, Any] = {}
@@ -164,13 +134,11 @@ async def a_rebuilt_cluster_repeats_nothing(loop: ShortLoop) -> None:
     stage.kubectl("delete", "namespace", stage.namespace, "--timeout=120s")
     make_namespace(stage)
     recorder = Recorder(stage)
-    recording = asyncio.create_task(recorder.run())
-    loop.connect()
-    stage.apply(yaml.safe_load(loop.sync()))
-    assert await stage.wait("the rebuilt deployment to serve", lambda: loop.serving(None), 180) == version
-    await stage.wait("the rebuilt loop to come to rest", loop.settled, 60)
-    await recorder.look()
-    await awaited(recording)
+    async with recorder.recording():
+        loop.connect()
+        stage.apply(yaml.safe_load(loop.sync()))
+        assert await stage.wait("the rebuilt deployment to serve", lambda: loop.serving(None), 180) == version
+        await stage.wait("the rebuilt loop to come to rest", loop.settled, 60)
     made = {name for kind, name in recorder.seen if kind == "Job"}
     assert not {name for name in made if "-run-" in name}, "nothing is trained again"
     assert [d for d in recorder.counts() if d.startswith("Deployment loop-rev")] == ["Deployment loop-rev-ID"]

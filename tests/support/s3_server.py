@@ -1,4 +1,4 @@
-"""A real S3 server (versitygw) on loopback for tests, storing in a temporary folder."""
+"""A real S3 server (versitygw) for tests, storing in a folder: on loopback, or on an address of the test's own."""
 
 import os
 import subprocess
@@ -37,19 +37,21 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(binary: Path, folder: Path) -> Iterator[S3Server]:
-    """Start the server with one bucket; it is stopped at the end."""
+def s3_server(
+    binary: Path, folder: Path, host: str = "127.0.0.1", port: int = 0, access: str = ACCESS, secret: str = SECRET
+) -> Iterator[S3Server]:
+    """Start the server with one bucket; it is stopped at the end. What an earlier one stored in the folder is there."""
     data, log = folder / "data", folder / "versitygw.log"
-    (data / BUCKET).mkdir(parents=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    arguments = [str(binary), "--port", f"127.0.0.1:{port}", "--quiet", "--health", "/health", "posix", str(data)]
-    environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET}
+    (data / BUCKET).mkdir(parents=True, exist_ok=True)
+    at = f"{host}:{port or free_port()}"
+    url = f"http://{at}"
+    arguments = [str(binary), "--port", at, "--quiet", "--health", "/health", "posix", str(data)]
+    environment = {**os.environ, "ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret}
     with log.open("wb") as stream:
         process = subprocess.Popen(arguments, env=environment, stdout=stream, stderr=stream)
     try:
         _wait_until_it_answers(f"{url}/health", process, log)
-        yield S3Server(url, data)
+        yield S3Server(url, data, access, secret)
     finally:
         process.terminate()
         process.wait(10)

@@ -1,5 +1,6 @@
 """Processes are known by id and start time."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,25 @@ def test_terminate_ends_a_paused_process(child: subprocess.Popen[bytes]) -> None
 def test_a_process_is_found_by_the_mark_in_its_environment(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
     assert processes.belonging("unit-test", tmp_path / "no-network", []) == {found(child)}
     assert processes.belonging("unit", tmp_path / "no-network", []) == set()
+
+
+def test_cgroups_may_be_removed_while_processes_are_looked_for(
+    child: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods = [tmp_path / "kubepods" / name for name in ("a", "b")]
+    for pod in pods:
+        pod.mkdir(parents=True)
+        (pod / "cgroup.procs").write_text(f"{child.pid}\n")
+    real = processes.find
+
+    def find(pid: int) -> Process | None:
+        for pod in pods:  # the container runtime removes both as soon as one is read
+            shutil.rmtree(pod, ignore_errors=True)
+        return real(pid)
+
+    monkeypatch.setattr(processes.os, "listdir", lambda _: [])
+    monkeypatch.setattr(processes, "find", find)
+    assert processes.belonging("other", tmp_path / "no-network", [tmp_path / "kubepods"]) == {found(child)}
 
 
 def test_a_record_survives_and_a_missing_one_is_none(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
