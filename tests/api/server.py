@@ -37,14 +37,23 @@ class ApiServer:
         )
 
     def request(
-        self, method: str, path: str, body: Any = None, *, content: str = JSON, accept: str = JSON, **query: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content: str = JSON,
+        accept: str = JSON,
+        user: str = "",
+        **query: str,
     ) -> dict[str, Any]:
-        """The decoded answer; Refused for an error status."""
+        """The decoded answer; Refused for an error status. `user`: act as that user."""
+        acting = {"impersonate-user": user.encode().decode("latin-1")} if user else {}
         answer = self._pool.request(
             method,
             f"{self._host}{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}",
             body=None if body is None else json.dumps(body),
-            headers={**self._headers, "content-type": content, "accept": accept},
+            headers={**self._headers, **acting, "content-type": content, "accept": accept},
         )
         decoded = json.loads(answer.data)
         if answer.status >= 400:

@@ -53,6 +53,11 @@ async def test_another_account_may_only_do_what_it_is_allowed(store: KubeStore, 
     assert f"system:serviceaccount:{namespace}:tenant" in caught.value.message
 
 
+async def test_the_server_tells_who_is_asking(store: KubeStore, namespace: str) -> None:
+    assert await store.acting_as(namespace, "tenant").who() == f"system:serviceaccount:{namespace}:tenant"
+    assert await store.who() not in ("", f"system:serviceaccount:{namespace}:tenant")
+
+
 async def test_a_missing_namespace_is_said(store: KubeStore) -> None:
     with pytest.raises(Invalid) as caught:
         await store.create(config_map("there-is-none-such"), manager=ME)

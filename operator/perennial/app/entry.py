@@ -44,7 +44,7 @@ def _command_line(arguments: list[str]) -> int:
             store,
             namespace,
         ):
-            yield Connection(store, target.namespace or namespace)
+            yield Connection(store, target.namespace or namespace, store.who)
 
     def digest(place: str) -> tuple[str, int]:
         from perennial.steps.digest import digest_of

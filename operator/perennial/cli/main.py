@@ -5,7 +5,6 @@ Reads objects and writes one annotation (commands); everything else is the opera
 """
 
 import asyncio
-import json
 import sys
 import time
 import uuid
@@ -25,6 +24,7 @@ from perennial.cli import family, view
 from perennial.cli.tools import Connection, Target, Tools
 from perennial.domain import conditions
 from perennial.domain.errors import PerennialError
+from perennial.domain.rollout.commands import SOMEBODY, command_text
 from perennial.ports import PatchTarget
 
 ERROR, UNHEALTHY, TIMEOUT = 1, 2, 3
@@ -107,14 +107,15 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
     async def write(connection: Connection) -> str:
         obj = await family.require(connection, kind, name)
         bound = revision or _bound_revision(obj, verb)
-        command = {"verb": verb, "revision": bound, "id": uuid.uuid4().hex[:12], "by": _person()}
-        body = {"metadata": {"annotations": {names.ANNOTATION_COMMAND: json.dumps(command)}}}
+        id_ = uuid.uuid4().hex[:12]
+        text = command_text(verb, bound, id_, await _person(connection))
+        body = {"metadata": {"annotations": {names.ANNOTATION_COMMAND: text}}}
         target = PatchTarget(kind, connection.namespace, name, uid=obj["metadata"]["uid"])
         await connection.store.patch(target, body, manager="perennial-cli")
         deadline = time.monotonic() + COMMAND_SECONDS
         while time.monotonic() < deadline:
             obj = await family.require(connection, kind, name)
-            if command["id"] in obj.get("status", {}).get("commands", ()):
+            if id_ in obj.get("status", {}).get("commands", ()):
                 return f"{verb} of {bound} taken. {view.headline(obj)}"
             await asyncio.sleep(0.3)
         raise TimeoutError
@@ -153,12 +154,26 @@ def _to_retry(obj: dict[str, Any]) -> str | None:
     return None if found is None else str(found["revision"])
 
 
-def _person() -> str:
-    """Who gives a command; a container's uid may have no name."""
+async def _person(connection: Connection) -> str:
+    """Who gives a command. Where the cluster does not tell, the command may still be taken: an abort must not fail."""
+    try:
+        return await connection.who()
+    except PerennialError as error:
+        name = _login()
+        click.echo(
+            f"The cluster does not tell your user name, so the command says {name}; a cluster that checks who gives "
+            f"commands will refuse it: ask an administrator for the ClusterRole system:basic-user ({error.message}).",
+            err=True,
+        )
+        return name
+
+
+def _login() -> str:
+    """The name of the account on this machine; a container's uid may have none."""
     try:
         return getuser()
     except (KeyError, OSError):
-        return "somebody"
+        return SOMEBODY
 
 
 def _deployment_command(verb: str, text: str) -> None:

@@ -1,6 +1,6 @@
 """What the commands need from the outside, handed in by `app/entry.py`. Must not import an adapter."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -9,10 +9,14 @@ from perennial.ports import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A cluster to talk to, and the namespace that commands use when none is given."""
+    """A cluster to talk to, and the namespace that commands use when none is given.
+
+    who: the name by which the API server knows the caller.
+    """
 
     store: ObjectStore
     namespace: str
+    who: Callable[[], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)

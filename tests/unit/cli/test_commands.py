@@ -11,7 +11,7 @@ import pytest
 from perennial.api import kinds, names
 from perennial.cli.main import main
 from perennial.cli.tools import Connection, Target, Tools
-from perennial.domain.errors import Stalled
+from perennial.domain.errors import Forbidden, Stalled
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import MemoryStore
 
@@ -36,6 +36,13 @@ class Cluster:
     def __init__(self) -> None:
         self.store = MemoryStore(FakeClock(datetime(2026, 1, 1, tzinfo=UTC)))
         self.commands: list[dict[str, Any]] = []
+        self.texts: list[str] = []
+        self.user: str | None = "ada"
+
+    async def _who(self) -> str:
+        if self.user is None:
+            raise Forbidden("Forbidden", "create selfsubjectreviews: the user may not")
+        return self.user
 
     async def seed(self, obj: dict[str, Any]) -> None:
         await self.store.create(obj, manager="test")
@@ -53,7 +60,7 @@ class Cluster:
                 await self.seed(obj)
             if take:
                 self.store.on_write.append(self._take)
-            yield Connection(self.store, target.namespace or "team")
+            yield Connection(self.store, target.namespace or "team", self._who)
 
         def digest(place: str) -> tuple[str, int]:
             raise Stalled("NotFound", f"{place} does not exist; give a file, a directory or a store URI.")
@@ -65,6 +72,7 @@ class Cluster:
         if text and verb == "patch":
             command = json.loads(text)
             self.commands.append(command)
+            self.texts.append(text)
             obj.setdefault("status", {})["commands"] = [command["id"]]
             for entry in self.store._entries.values():  # the operator's own write, seen at the next read
                 if entry.obj["metadata"]["name"] == obj["metadata"]["name"]:
@@ -106,6 +114,24 @@ def test_abort_is_bound_to_the_rollouts_revision(cluster: Cluster, capsys: pytes
     assert cluster.run("abort", "rain", objects=(mdep,)) == 0
     assert [(c["verb"], c["revision"]) for c in cluster.commands] == [("abort", "bbbb2222")]
     assert "abort of bbbb2222 taken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("user", ["ada", "system:serviceaccount:team:bot", "jürgen@example.org"])
+def test_a_command_names_the_user_that_the_cluster_knows_in_the_form_it_checks(cluster: Cluster, user: str) -> None:
+    cluster.user = user
+    assert cluster.run("promote", "rain", objects=(deployment(rollout={"targetRevision": "bbbb2222"}),)) == 0
+    id_ = cluster.commands[0]["id"]
+    assert cluster.texts == [f'{{"by":"{user}","verb":"promote","revision":"bbbb2222","id":"{id_}"}}']
+
+
+def test_an_abort_goes_out_under_the_login_name_where_the_cluster_does_not_tell(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.user = None
+    monkeypatch.setenv("LOGNAME", "ann")
+    assert cluster.run("abort", "rain", objects=(deployment(rollout={"targetRevision": "bbbb2222"}),)) == 0
+    assert cluster.commands[0]["by"] == "ann"
+    assert "does not tell your user name, so the command says ann" in capsys.readouterr().err
 
 
 def test_promote_without_a_rollout_is_refused_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

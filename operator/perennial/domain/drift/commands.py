@@ -1,7 +1,6 @@
 """What people may tell a policy: accept-data. A command is bound to a window and carried out once."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +10,13 @@ from perennial.domain.decision import EventNote
 from perennial.domain.drift.examine import instant
 from perennial.domain.drift.standing import Standing
 from perennial.domain.drift.world import JsonMapping
-from perennial.domain.rollout.commands import COMMAND_ID
+from perennial.domain.rollout.commands import COMMAND_ID, SOMEBODY, json_object
 from perennial.domain.times import parse_time
 
 KEPT_COMMANDS = 32
 _NO_COMMAND = (
     "perennial.dev/command is no command: it must be JSON such as "
-    '{"verb": "accept-data", "revision": "2026-11-25T10:00:00Z", "id": "unique", "by": "you"} with an id of 1 to 64 '
+    '{"by":"you","verb":"accept-data","revision":"2026-11-25T10:00:00Z","id":"unique"} with an id of 1 to 64 '
     "letters, digits, -, _ or ., and the end of the window as revision."
 )
 
@@ -42,7 +41,7 @@ def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
     done = replace(standing, commands=(*standing.commands, identity)[-KEPT_COMMANDS:])
     if command is None:
         return Obeyed(done, EventNote(reasons.COMMAND_IGNORED, _NO_COMMAND, "Warning"))
-    who, window = str(command.get("by") or "somebody"), str(command.get("revision") or "")
+    who, window = str(command.get("by") or SOMEBODY), str(command.get("revision") or "")
     refusal = _refusal(str(command.get("verb")), window, standing)
     if refusal:
         return Obeyed(
@@ -54,11 +53,8 @@ def accepted(policy: JsonMapping, standing: Standing) -> Obeyed | None:
 
 def _command(raw: str) -> dict[str, Any] | None:
     """The command in an annotation; None for a text that is none, or whose id the status could not hold."""
-    try:
-        command = json.loads(raw)
-    except ValueError:
-        return None
-    return command if isinstance(command, dict) and COMMAND_ID.fullmatch(str(command.get("id") or "")) else None
+    command = json_object(raw)
+    return command if command is not None and COMMAND_ID.fullmatch(str(command.get("id") or "")) else None
 
 
 def _refusal(verb: str, window: str, standing: Standing) -> str:

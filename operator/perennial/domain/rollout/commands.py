@@ -1,12 +1,12 @@
 """Commands that people give by annotation: parsing, and which of them a rollout takes. Each is executed once.
 
-A command names the revision it is meant for: one that was meant for another revision does nothing but say so.
+A command names the revision it is meant for: one that was meant for another revision does nothing but say so. Its text
+has one form only (`command_text`), by which the API server can tell who gave it: manifests/access/commands.yaml.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ COMMAND_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,62}[A-Za-z0-9])?")
 
 VERBS = ("promote", "abort", "retry", "skip")
 MAX_REMEMBERED = 32
+SOMEBODY = "somebody"
+"""Who gave a command that does not say it."""
+MAX_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,28 @@ class BadCommand:
     message: str
 
 
+def command_text(verb: str, revision: str, id_: str, by: str) -> str:
+    """The annotation as the admission policy wants it: these keys in this order, without spaces and escapes."""
+    command = {"by": by, "verb": verb, "revision": revision, "id": id_}
+    return json.dumps(command, ensure_ascii=False, separators=(",", ":"))
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The JSON object in a command's text. None for what is none, or names a key twice: who reads what would differ."""
+    try:
+        pairs = json.loads(text, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):
+        return None
+    return pairs if isinstance(pairs, dict) else None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is named twice")
+    return found
+
+
 def read_command(text: str | None) -> Command | BadCommand | None:
     """The command in the annotation `perennial.dev/command`; None without one."""
     if not text:
@@ -42,19 +67,18 @@ def read_command(text: str | None) -> Command | BadCommand | None:
     id_ = "bad-" + hashlib.sha256(text.encode()).hexdigest()[:12]
     allowed = (
         "perennial.dev/command must be JSON such as "
-        '{"verb": "abort", "revision": "1a2b3c4d", "id": "unique", "by": "you"} with a verb of ' + ", ".join(VERBS)
+        '{"by":"you","verb":"abort","revision":"1a2b3c4d","id":"unique"} with a verb of ' + ", ".join(VERBS)
     )
-    try:
-        raw: Any = json.loads(text)
-    except ValueError:
-        return BadCommand(id_, f"The command is not JSON: {allowed}.")
-    if not isinstance(raw, Mapping) or not all(isinstance(raw.get(key), str) for key in ("verb", "revision", "id")):
+    raw = json_object(text)
+    if raw is None:
+        return BadCommand(id_, f"The command is no JSON object with distinct keys: {allowed}.")
+    if not all(isinstance(raw.get(key), str) for key in ("verb", "revision", "id")):
         return BadCommand(id_, f"The command lacks verb, revision or id: {allowed}.")
     if not COMMAND_ID.fullmatch(raw["id"]):
         return BadCommand(id_, f"The command's id must be 1 to 64 letters, digits, -, _ or .: {allowed}.")
     if raw["verb"] not in VERBS:
         return BadCommand(id_, f'"{raw["verb"]}" is no verb: {allowed}.')
-    return Command(raw["verb"], raw["revision"], raw["id"], str(raw.get("by") or "somebody"))
+    return Command(raw["verb"], raw["revision"], raw["id"], str(raw.get("by") or SOMEBODY)[:MAX_NAME])
 
 
 def remembered(executed: tuple[str, ...], command: Command | BadCommand) -> tuple[str, ...]:
