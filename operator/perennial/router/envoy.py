@@ -25,9 +25,14 @@ ROUTES = "perennial"
 STAT_PREFIX = "router"
 READY_PATH = "/perennial/ready"
 _TYPE = "type.googleapis.com/"
-_UPSTREAM_IDLE_SECONDS = 4
-"""Less than the keep-alive of common Python servers (uvicorn: 5 s): a request must not meet a connection that the
-server is just closing."""
+_UPSTREAM_IDLE_SECONDS = 1
+"""Well below the keep-alive of common Python servers (gunicorn: 2 s, uvicorn: 5 s): a request must not meet a
+connection that the server is just closing."""
+_CONNECT_SECONDS = 5
+"""A starved server with a full accept queue lets connections wait: TCP tries again after 1 and 3 s."""
+_UNSEEN_RETRIES = 10
+"""Envoy fails all requests that wait for a connection as soon as one connection times out: in a stall each of them
+needs many tries. With the back-off they last about 3 s, behind the first _CONNECT_SECONDS."""
 _MAX_CONCURRENT = 100_000
 """Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
 _STATS = (
@@ -230,9 +235,9 @@ def _retries(deployment: Deployment) -> JsonObject:
     unseen = "connect-failure,refused-stream,reset-before-request"
     return {
         "retry_on": f"{unseen},gateway-error,reset" if deployment.retries else unseen,
-        "num_retries": deployment.retries or 2,
+        "num_retries": deployment.retries or _UNSEEN_RETRIES,
         "per_try_timeout": f"{deployment.timeout_seconds}s",
-        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "1s"},
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
@@ -266,7 +271,7 @@ def _revision_cluster(name: str) -> JsonObject:
         "type": "EDS",
         # No time-out for the first endpoints: an Envoy that starts without its agent must not become ready and say 503.
         "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}},
-        "connect_timeout": "2s",
+        "connect_timeout": f"{_CONNECT_SECONDS}s",
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {

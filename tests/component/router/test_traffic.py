@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from typing import Any
 
@@ -266,6 +267,27 @@ async def test_the_time_limit_is_for_the_first_byte_and_broken_answers_are_reset
 
     seen = await eventually(logged, "all three are in the access log")
     assert seen["codes"] == {"200": 2, "504": 1} and seen["resets"] == 1
+
+
+async def test_idle_connections_are_closed_before_any_common_server_closes_them(running: Router) -> None:
+    kept: list[asyncio.Transport] = []
+
+    async def behaviour(request: web.Request, _body: bytes) -> web.StreamResponse:
+        assert request.transport is not None
+        kept.append(request.transport)
+        return web.json_response({})
+
+    await running.ready("rain", STABLE, await running.serve("stable", behaviour))
+    await running.split("rain", 1, {STABLE: 100})
+    await running.confirmed("rain", 1)
+    assert (await running.post())[0] == 200
+    begun = time.monotonic()
+
+    async def closed() -> bool:
+        return kept[0].is_closing()
+
+    await eventually(closed, "Envoy has closed the connection to the server")
+    assert time.monotonic() - begun < 3  # one second is meant; gunicorn closes after 2 s, uvicorn after 5 s
 
 
 async def test_every_answer_names_the_revision_that_gave_it(running: Router) -> None:
