@@ -86,6 +86,8 @@ def test_an_unknown_field_is_refused_by_name(api_server: ApiServer, namespace: s
         ("ModelDeployment", {"rollout": {"scaleDownDelaySeconds": 5}}, "greater than or equal to 30"),
         ("ModelDeployment", {"model": {"updatePolicy": "Auto"}}, 'supported values: "Manual", "Git", "Direct"'),
         ("ModelDeployment", {"model": {"name": "a" * 31}}, "Too long: may not be more than 30 bytes"),
+        ("ModelDeployment", {"model": {"servedName": "a/b"}}, "spec.model.servedName in body should match"),
+        ("ModelDeployment", {"model": {"servedName": "a" * 64}}, "Too long: may not be more than 63 bytes"),
         ("DriftPolicy", {"schedule": {"cron": "@daily"}}, "spec.schedule.cron"),
         ("DriftPolicy", {"test": {"alpha": "-0.1"}}, "spec.test.alpha in body should match"),
     ],

@@ -35,6 +35,14 @@ def test_a_revision_on_a_runtime() -> None:
     )
 
 
+def test_a_server_that_knows_the_model_by_another_name_is_told_so_and_the_routers_too() -> None:
+    plain, named = owner(), owner(model={"name": "rain", "servedName": "Forecast.v2"})
+    pod = revision_deployment(named, target(), 1, STEP)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["env"][0] == {"name": "PERENNIAL_MODEL_NAME", "value": "Forecast.v2"}
+    assert revision_service(named, target())["metadata"]["labels"]["perennial.dev/served-name"] == "Forecast.v2"
+    assert "perennial.dev/served-name" not in revision_service(plain, target())["metadata"]["labels"]
+
+
 def test_a_revision_with_its_own_container_on_gpus() -> None:
     container = {
         "image": "registry/triton:24",

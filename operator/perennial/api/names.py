@@ -15,6 +15,8 @@ LABEL_RUN = "perennial.dev/run"
 LABEL_ATTEMPT = "perennial.dev/attempt"
 LABEL_MODEL = "perennial.dev/model"
 LABEL_VERSION = "perennial.dev/version"
+LABEL_SERVED_NAME = "perennial.dev/served-name"
+"""On a revision's Service, and by Kubernetes on its EndpointSlices: the name that its server knows the model by."""
 LABEL_COMPONENT = "perennial.dev/component"
 LABEL_SYNC = "perennial.dev/sync"
 

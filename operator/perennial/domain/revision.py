@@ -71,8 +71,14 @@ def fingerprint(spec: Mapping[str, Any], digest: str, *, recipe: str = RECIPE) -
 
 def revision_hash(spec: Mapping[str, Any], digest: str, entry: Mapping[str, Any]) -> str:
     """8 hex of what runs: artifact digest, resolved runtime entry, resources, template."""
-    parts = {key: spec[key] for key in _SHAPING if key not in ("runtime", "container") and spec.get(key)}
+    parts = {key: value for key, value in _asked(spec).items() if key not in ("runtime", "container")}
     return _hash({"recipe": RECIPE, "digest": digest, "entry": entry, "spec": parts})[:8]
+
+
+def served_name(spec: Mapping[str, Any]) -> str | None:
+    """The model's name at its server, where a ModelDeployment's spec sets one of its own."""
+    name: str | None = (spec.get("model") or {}).get("servedName")
+    return name
 
 
 def canonical(value: Any) -> str:
@@ -84,9 +90,15 @@ def _entry(entry: Mapping[str, Any]) -> JsonObject:
     return {key: value for key, value in entry.items() if key != "formats" and value not in (None, [], {}, ())}
 
 
-def _first_recipe(spec: Mapping[str, Any], digest: str) -> str:
+def _asked(spec: Mapping[str, Any]) -> JsonObject:
+    """What a spec says of the pods. A field that is newer than recipe 1 counts only where it is set."""
     parts = {key: spec[key] for key in _SHAPING if spec.get(key)}
-    return _hash({"recipe": "1", "digest": digest, "spec": parts})[:16]
+    served = served_name(spec)
+    return {**parts, "servedName": served} if served else parts
+
+
+def _first_recipe(spec: Mapping[str, Any], digest: str) -> str:
+    return _hash({"recipe": "1", "digest": digest, "spec": _asked(spec)})[:16]
 
 
 _RECIPES: Mapping[str, Callable[[Mapping[str, Any], str], str]] = {"1": _first_recipe}

@@ -10,7 +10,7 @@ from typing import Any
 
 from perennial.api import names
 from perennial.api.kinds import DEPLOYMENT, HPA, SERVICE
-from perennial.domain.revision import RECIPE, canonical
+from perennial.domain.revision import RECIPE, canonical, served_name
 from perennial.domain.rollout.spec import Scaling
 from perennial.domain.rollout.world import Target
 from perennial.domain.training.usage import is_accelerator
@@ -75,9 +75,13 @@ def revision_deployment(owner: Mapping[str, Any], target: Target, replicas: int,
 
 
 def revision_service(owner: Mapping[str, Any], target: Target) -> Json:
-    """The headless Service of a revision: its EndpointSlices tell the routers which pods are ready."""
+    """The headless Service of a revision: its EndpointSlices tell the routers which pods are ready, and their labels
+    the model's name at the server."""
     port = _port(target.entry)
     labels = _revision_labels(owner, target.revision)
+    served = served_name(owner["spec"])
+    if served:
+        labels[names.LABEL_SERVED_NAME] = served
     return {
         "apiVersion": SERVICE.api_version,
         "kind": SERVICE.kind,
@@ -200,7 +204,7 @@ def _server_container(owner: Mapping[str, Any], target: Target) -> Json:
         "image": own["image"],
         "imagePullPolicy": own.get("pullPolicy", "IfNotPresent"),
         "env": [
-            {"name": "PERENNIAL_MODEL_NAME", "value": owner["metadata"]["name"]},
+            {"name": "PERENNIAL_MODEL_NAME", "value": served_name(spec) or owner["metadata"]["name"]},
             {"name": "PERENNIAL_MODEL_DIR", "value": MODEL_DIR},
             {"name": "HOME", "value": "/tmp"},  # noqa: S108
             *(dict(e) for e in own.get("env") or () if not e["name"].startswith("PERENNIAL_")),

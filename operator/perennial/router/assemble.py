@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from perennial.api.names import LABEL_SERVED_NAME
 from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec, split_cluster
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -18,10 +19,12 @@ JsonObject = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The ready endpoints of one EndpointSlice of a revision's Service, whose name is the cluster's."""
+    """The ready endpoints of one EndpointSlice of a revision's Service, whose name is the cluster's; served_name: the
+    model's name at its servers, where that is not the deployment's."""
 
     cluster: str
     endpoints: frozenset[Endpoint]
+    served_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,14 @@ def assemble(
         if wish is not None:
             windows.setdefault(wish.deployment, set()).add(wish.window)
     cut = [replace(d, windows=tuple(sorted(windows[d.name]))) if d.name in windows else d for d in deployments]
+    pieces = [piece for piece in slices if piece is not None]
+    served = _served_names(pieces)
+    cut = [replace(d, served_names=served[d.name]) if d.name in served else d for d in cut]
     needed = needed_versions(cut)
     return Snapshot(
         namespace=namespace,
         deployments=tuple(sorted(cut, key=lambda deployment: deployment.name)),
-        endpoints=_endpoints(slices),
+        endpoints=_endpoints(pieces),
         baselines={version: baselines[version] for version in sorted(needed) if version in baselines},
     )
 
@@ -96,20 +102,31 @@ def read_policy(obj: JsonObject) -> WindowWish | None:
 
 def read_slice(obj: JsonObject) -> Slice | None:
     """The ready endpoints of an EndpointSlice; None for one that is no revision's or names no address and port."""
-    service = obj["metadata"].get("labels", {}).get(_SERVICE_LABEL, "")
+    labels = obj["metadata"].get("labels", {})
+    service = labels.get(_SERVICE_LABEL, "")
     port = _port(obj)
     if split_cluster(service) is None or port is None or obj.get("addressType") == "FQDN":
         return None
     ready = [e for e in obj.get("endpoints") or () if (e.get("conditions") or {}).get("ready") is not False]
-    return Slice(service, frozenset(Endpoint(address, port) for e in ready for address in e.get("addresses", ())))
+    endpoints = frozenset(Endpoint(address, port) for e in ready for address in e.get("addresses", ()))
+    return Slice(service, endpoints, labels.get(LABEL_SERVED_NAME))
 
 
-def _endpoints(slices: Iterable[Slice | None]) -> dict[str, tuple[Endpoint, ...]]:
+def _served_names(slices: Iterable[Slice]) -> dict[str, dict[str, str]]:
+    """Deployment -> revision -> the model's name at its servers, for the slices that name one."""
+    found: dict[str, dict[str, str]] = {}
+    for piece in slices:
+        parts = split_cluster(piece.cluster) if piece.served_name else None
+        if parts and piece.served_name:
+            found.setdefault(parts[0], {})[parts[1]] = piece.served_name
+    return found
+
+
+def _endpoints(slices: Iterable[Slice]) -> dict[str, tuple[Endpoint, ...]]:
     """Cluster -> its ready endpoints, sorted; a cluster may have several slices, and one address may be in two."""
     found: dict[str, frozenset[Endpoint]] = {}
     for piece in slices:
-        if piece is not None:
-            found[piece.cluster] = found.get(piece.cluster, frozenset()) | piece.endpoints
+        found[piece.cluster] = found.get(piece.cluster, frozenset()) | piece.endpoints
     return {cluster: tuple(sorted(ready)) for cluster, ready in sorted(found.items())}
 
 

@@ -207,7 +207,8 @@ def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
         "route": {
             "weighted_clusters": {
                 "clusters": [
-                    _arm(deployment.cluster(revision), revision, weight) for revision, weight in sorted(weights.items())
+                    {**_arm(deployment.cluster(revision), revision, weight), **_renaming(deployment, revision)}
+                    for revision, weight in sorted(weights.items())
                 ]
             },
             # `timeout` would cut streams off: the limit to the response headers is the per-try timeout below.
@@ -228,6 +229,19 @@ def _arm(cluster: str, revision: str, weight: int) -> JsonObject:
     named = {"key": HEADER_REVISION, "value": revision}
     header = {"header": named, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {"name": cluster, "weight": weight, "response_headers_to_add": [header]}
+
+
+def _renaming(deployment: Deployment, revision: str) -> JsonObject:
+    """Has the Lua filter put the server's name for the model into the path, where it is not the deployment's.
+
+    Per arm, since a rollout may change that name; Envoy's own rewrites are per route, before an arm is chosen.
+    """
+    served = deployment.served_names.get(revision, deployment.name)
+    if served == deployment.name:
+        return {}
+    context = {"name": deployment.name, "served": served}
+    per_route = {"@type": _TYPE + "envoy.extensions.filters.http.lua.v3.LuaPerRoute", "filter_context": context}
+    return {"typed_per_filter_config": {"envoy.filters.http.lua": per_route}}
 
 
 def _retries(deployment: Deployment) -> JsonObject:
@@ -342,7 +356,9 @@ def _ready_filter() -> JsonObject:
 
 def _lua_filter() -> JsonObject:
     script = files("perennial.router").joinpath("observe.lua").read_text()
-    return _named_filter("lua", "lua.v3.Lua", {"default_source_code": {"inline_string": script}})
+    # A path rewritten for an arm must not lead to another throw of the dice: the route stays.
+    config = {"default_source_code": {"inline_string": script}, "clear_route_cache": False}
+    return _named_filter("lua", "lua.v3.Lua", config)
 
 
 def _grpc_stats_filter() -> JsonObject:

@@ -38,7 +38,10 @@ class WindowSpec:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One ModelDeployment, as far as the router is concerned. versions: revision -> name of its ModelVersion."""
+    """One ModelDeployment, as far as the router is concerned. versions: revision -> name of its ModelVersion.
+
+    served_names: revision -> the model's name at its servers, where that is not the deployment's.
+    """
 
     name: str
     traffic_version: int = 0
@@ -52,6 +55,7 @@ class Deployment:
     max_rows: int = 32
     latency_limit_ms: int | None = None
     windows: tuple[WindowSpec, ...] = ()
+    served_names: Mapping[str, str] = field(default_factory=dict)
 
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""

@@ -1,4 +1,5 @@
--- Copies what a model was asked and what it answered into dynamic metadata, for the access-log service to count.
+-- Puts a server's own name for its model into the path, where the arm of the route says so; and
+-- copies what a model was asked and what it answered into dynamic metadata, for the access-log service to count.
 -- Bodies are read by bodyChunks(), never by body(): that one buffers, refuses large bodies and holds streams back.
 -- They are base64-encoded because metadata strings end at the first NUL byte.
 -- Namespace "perennial": q, r = bodies; qh, rh = JSON lengths of the binary tensor extension; g = gRPC;
@@ -34,8 +35,29 @@ local function ends_with(text, suffix)
   return string.sub(text, -#suffix) == suffix
 end
 
+-- The path with the server's name for the model in place of the deployment's; nil when it does not name that one.
+local function renamed(path, name, served)
+  for _, front in ipairs({ "/v2/models/", "/v1/models/" }) do
+    if starts_with(path, front .. name) then
+      local rest = string.sub(path, #front + #name + 1)
+      if rest == "" or string.find(rest, "^[/?:]") then
+        return front .. served .. rest
+      end
+    end
+  end
+  return nil
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local arm = handle:filterContext()
+  local served = arm:get("served")
+  if served ~= nil then
+    local path = renamed(headers:get(":path"), arm:get("name"), served)
+    if path ~= nil then
+      headers:replace(":path", path)
+    end
+  end
   if headers:get(":method") ~= "POST" then
     return
   end

@@ -217,8 +217,11 @@ class Router:
         self.upstreams[name] = upstream
         return upstream
 
-    async def ready(self, deployment: str, revision: str, *upstreams: Upstream, ready: bool = True) -> None:
+    async def ready(
+        self, deployment: str, revision: str, *upstreams: Upstream, ready: bool = True, served_name: str | None = None
+    ) -> None:
         """Publishes one EndpointSlice for each upstream."""
+        named = {"perennial.dev/served-name": served_name} if served_name else {}
         for upstream in upstreams:
             service = f"{deployment}-rev-{revision}"
             await self.api.put(
@@ -226,7 +229,11 @@ class Router:
                 {
                     "metadata": {
                         "name": f"{service}-{upstream.name}",
-                        "labels": {"kubernetes.io/service-name": service, "app.kubernetes.io/managed-by": "perennial"},
+                        "labels": {
+                            "kubernetes.io/service-name": service,
+                            "app.kubernetes.io/managed-by": "perennial",
+                            **named,
+                        },
                     },
                     "addressType": "IPv4",
                     "ports": [{"name": "http", "port": upstream.port}],

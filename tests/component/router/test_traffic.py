@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -301,3 +303,47 @@ async def test_every_answer_names_the_revision_that_gave_it(running: Router) -> 
             async with session.post(f"{running.url}/v2/models/rain/infer", json={"inputs": []}) as answer:
                 named.add((answer.status, answer.headers.get("x-perennial-revision")))
     assert named == {(200, STABLE), (500, CANARY)}
+
+
+def telling_the_path(name: str) -> Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]:
+    """A server that answers with the path it was asked for, or 404 when that is not of the model `name`."""
+
+    async def behaviour(request: web.Request, _body: bytes) -> web.StreamResponse:
+        known = re.match(rf"/v[12]/models/{re.escape(name)}(?=[/:?]|\Z)", request.path_qs)
+        outputs = [{"name": "p", "shape": [1], "datatype": "FP64", "data": [0.5]}]
+        return web.json_response({"who": request.path_qs, "outputs": outputs}, status=200 if known else 404)
+
+    return behaviour
+
+
+async def test_each_revision_is_asked_by_the_name_that_its_server_knows(running: Router) -> None:
+    """A rollout from a server that knows the model as `rain` to one that knows it as `Forecast.v2`."""
+    await running.ready("rain", STABLE, await running.serve("stable", telling_the_path("rain")))
+    canary = await running.serve("canary", telling_the_path("Forecast.v2"))
+    await running.ready("rain", CANARY, canary, served_name="Forecast.v2")
+    await running.api.put(
+        "driftpolicies",
+        {"metadata": {"name": "p"}, "spec": {"deploymentRef": {"name": "rain"}, "window": {"seconds": 3600}}},
+    )
+    await running.split("rain", 1, {STABLE: 50, CANARY: 50})
+    await running.confirmed("rain", 1)
+    answers = await running.who(400)
+    assert answers.keys() == {"/v2/models/rain/infer", "/v2/models/Forecast.v2/infer"}
+    revisions = (await counts(running))["revisions"]
+    assert revisions[CANARY]["codes"] == {"200": answers["/v2/models/Forecast.v2/infer"]}
+    assert 130 <= answers["/v2/models/rain/infer"] <= 270  # 200 expected: the choice of the arm is not made again
+    await running.split("rain", 2, {CANARY: 100, STABLE: 0})
+    await running.confirmed("rain", 2)
+    for host, asked, told in (
+        ("10.0.0.1", "/v2/models/rain/infer?x=1", "/v2/models/Forecast.v2/infer?x=1"),
+        ("10.0.0.1", "/v1/models/rain:predict", "/v1/models/Forecast.v2:predict"),
+        ("rain", "/v2/models/rain", "/v2/models/Forecast.v2"),
+        ("rain", "/v2/models/rain/versions/3/infer", "/v2/models/Forecast.v2/versions/3/infer"),
+        ("rain", "/v2/models/Forecast.v2/infer", "/v2/models/Forecast.v2/infer"),
+    ):
+        status, body = await running.post(Host=host, path=asked)
+        assert (status, json.loads(body)["who"]) == (200, told), asked
+    for untouched in ("/v2/models/rainy/infer", "/v2/health/live", "/v1/chat/completions"):
+        assert json.loads((await running.post(path=untouched))[1])["who"] == untouched
+    async with running.session.get(f"{running.url}/v2/models/rain", headers={"Host": "rain"}) as answer:
+        assert (await answer.json())["who"] == "/v2/models/Forecast.v2"

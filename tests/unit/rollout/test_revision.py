@@ -39,6 +39,8 @@ def test_an_unknown_runtime_names_the_known_ones(spec: dict, format_: str, reaso
         ({"resources": {"limits": {"memory": "2Gi"}}}, True),
         ({"template": {"nodeSelector": {"a": "b"}}}, True),
         ({"storage": {"secretRef": {"name": "s"}}}, True),
+        ({"model": {"name": "rain", "version": "rain-r2"}}, False),
+        ({"model": {"name": "rain", "servedName": "forecast"}}, True),
     ],
 )
 def test_only_what_runs_makes_another_revision(change: dict, other: bool) -> None:

@@ -94,3 +94,11 @@ def test_endpoints_are_the_ready_pods_on_the_http_port() -> None:
 def test_an_endpoint_without_conditions_is_ready() -> None:
     found = assembled(slices=[piece("rain-rev-aaaaaaaa", endpoints=[{"addresses": ["10.0.0.1"]}])])
     assert found.endpoints["rain-rev-aaaaaaaa"] == (Endpoint("10.0.0.1", 8080),)
+
+
+def test_each_revision_has_the_name_that_its_own_slices_tell() -> None:
+    told = piece("rain-rev-bbbbbbbb", "10.0.0.2")
+    told["metadata"]["labels"]["perennial.dev/served-name"] = "forecast"
+    fog = {**MDEP, "metadata": {"name": "fog"}}
+    found = assembled([MDEP, fog], [piece("rain-rev-aaaaaaaa", "10.0.0.1"), told])
+    assert {d.name: d.served_names for d in found.deployments} == {"fog": {}, "rain": {"bbbbbbbb": "forecast"}}

@@ -73,6 +73,13 @@ class ServedModel(Model):
     artifact: ArtifactRef | None = Field(
         default=None, description="Instead of `version`: a model that was trained elsewhere."
     )
+    served_name: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")] | None = (
+        Field(
+            default=None,
+            description="The model's name at its server, where that is not the ModelDeployment's (such as its folder "
+            "in a Triton repository). Clients use the ModelDeployment's name; the router rewrites the path.",
+        )
+    )
 
 
 class Port(Model):
