@@ -54,6 +54,7 @@ STABLE_LOST = "StableLost"  # stable has no ready pod while a canary has; the ro
 ROLLOUT_STARTED = "RolloutStarted"  # the canary of a revision begins
 STEP_STARTED = "StepStarted"  # the next weight is prepared
 WEIGHT_SET = "WeightSet"  # status.traffic gives the canary another weight
+WEIGHT_VERIFIED = "WeightVerified"  # every ready router confirms the weight; requests are counted
 NO_ROOM = "NoRoom"  # the scheduler finds no room beside stable; the canary takes its place
 APPROVAL_NEEDED = "ApprovalNeeded"  # the step is done and waits for a person
 APPROVED = "Approved"  # a person let the step go on

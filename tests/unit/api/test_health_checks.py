@@ -1,11 +1,14 @@
-"""What Argo CD and Flux make of our objects: their own scripts, run by a Lua and by a CEL interpreter."""
+"""What Argo CD and Flux make of our objects: their own scripts, run by a Lua and by a CEL interpreter.
+
+Argo CD runs Lua 5.1 (gopher-lua), so the tests do. What our decisions really write is in test_health_of_decisions.py.
+"""
 
 from typing import Any
 
-import lupa
 import pytest
 import yaml
 from cel_expr_python import cel
+from lupa import lua51
 
 from perennial.api.crdgen import ROOT
 from perennial.api.kinds import OUR_KINDS
@@ -57,7 +60,7 @@ CASES = {
 }
 
 
-def table(runtime: lupa.LuaRuntime, value: Any) -> Any:
+def table(runtime: lua51.LuaRuntime, value: Any) -> Any:
     """`value` as Lua sees it: lists and maps are tables, lists count from 1."""
     if isinstance(value, dict):
         return runtime.table_from({key: table(runtime, entry) for key, entry in value.items()})
@@ -67,7 +70,7 @@ def table(runtime: lupa.LuaRuntime, value: Any) -> Any:
 
 
 def argo_health(kind: str, whole: dict[str, Any]) -> tuple[str, str]:
-    runtime = lupa.LuaRuntime()
+    runtime = lua51.LuaRuntime()
     script = ARGO[f"resource.customizations.health.perennial.dev_{kind}"]
     result = runtime.eval(f"function(obj)\n{script}\nend")(table(runtime, whole))
     return result["status"], result["message"]

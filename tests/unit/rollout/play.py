@@ -3,10 +3,12 @@
 Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`.
 """
 
+import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.decide import decide, is_new_intent
@@ -84,6 +86,9 @@ class Play:
     actions: list[Action] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    asked: Any = None
+    moves: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def recorded(self) -> Recorded:
@@ -103,11 +108,15 @@ class Play:
         return [note.reason for note in self.events]
 
     def world(self) -> World:
+        """What a pass sees; a spec or a target that changed is a new generation."""
+        asked = copy.deepcopy((self.spec, self.target))
+        self.generation += asked != self.asked
+        self.asked = asked
         return World(
             name="rain",
             namespace="ns",
             uid="u1",
-            generation=1,
+            generation=self.generation,
             spec=read_spec(self.spec),
             recorded=self.recorded,
             target=self.target,
@@ -127,6 +136,8 @@ class Play:
         before = self.status
         self.status = dict(decision.status)
         self.events += decision.events
+        self._check_told(before, decision.events)
+        self._check_ready(world)
         if self.status.get("rollout") is not None:
             self.weights.append(self.status["canary"]["weight"])
         if is_new_intent(world, self.status):
@@ -171,6 +182,33 @@ class Play:
         self.events.clear()
         self.weights.clear()
         return self
+
+    def _check_told(self, before: dict[str, Any], events: tuple[EventNote, ...]) -> None:
+        """Every move is told once, as an event with the sentence of a condition."""
+        said = {condition["message"] for condition in self.status["conditions"]}
+        aside = ("CommandIgnored", "NotGated")
+        told = [n for n in events if n.reason not in aside and "ordered a retry" not in n.message]
+        assert all(bounded(note.message) in said for note in told if self.condition("Ready")[1] != "PodsNotReady")
+        was, now = str(before.get("rollout", {}).get("state", "Rest")), self.state
+        if was != now:
+            self.moves.add((was, now))
+            assert (was, now) == ("Withdrawing", "Rest") or len(told) == 1, f"{was} to {now} is told by {told}"
+
+    def _check_ready(self, world: World) -> None:
+        """Ready is true only for what is asked for now, and only while it serves everything."""
+        assert {c["observedGeneration"] for c in self.status["conditions"]} == {world.generation}
+        assert self.status["observedGeneration"] == world.generation
+        if self.condition("Ready")[0] != "True":
+            return
+        recorded = self.recorded
+        assert recorded.rollout is None
+        if isinstance(world.target, Untargeted):
+            assert world.target.reason == "NoVersionYet"
+            return
+        assert recorded.stable is not None and recorded.stable.revision == world.target.revision
+        assert world.revisions[world.target.revision].ready > 0
+        assert recorded.weight_of(world.target.revision) == 100
+        assert "Reconciling" not in {c["type"] for c in self.status["conditions"]}
 
     def _serve(self, seconds: float) -> None:
         """Requests by the weights that routers apply, failures by the revisions' error rates; no randomness."""

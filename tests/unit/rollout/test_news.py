@@ -12,6 +12,7 @@ def ready(status: str, reason: str, message: str) -> dict[str, Any]:
     return {"type": "Ready", "status": status, "reason": reason, "message": message}
 
 
+SCALES = ready("False", "PodsNotReady", "1 of 3 pods of v1 are ready.")
 STALLED = {"type": "Stalled", "status": "True"}
 GOOD = ready("True", "Serving", "v1 serves.")
 UNKNOWN = ready("False", "VersionUnknown", "ModelVersion v2 does not exist.")
@@ -27,6 +28,8 @@ DEADLINE = ready("False", "ProgressDeadlineExceeded", "v1 is not tried again: no
         ([ready("False", "VersionUnknown", "Another.")], {"conditions": [UNKNOWN]}, "Warning"),
         ([GOOD], {"conditions": [ready("False", "Suspended", "spec.suspend is set.")]}, "Normal"),
         ([UNKNOWN], {"conditions": [GOOD]}, None),
+        ([GOOD], {"conditions": [SCALES, {"type": "Available", "status": "True"}]}, None),
+        ([GOOD], {"conditions": [SCALES, {"type": "Available", "status": "False"}]}, "Warning"),
         ([GOOD], {"conditions": [ready("False", "Scaling", "0 of 1 pods.")], "rollout": {}}, None),
         ([], {"conditions": [DEADLINE, STALLED], "rollout": {}}, "Warning"),
         ([], {"conditions": [DEADLINE, STALLED], "rejected": [{"message": "no pods."}]}, None),

@@ -18,7 +18,8 @@ def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any
     """The event for a Ready=False of `status` that the `recorded` conditions did not say; None when it is no news."""
     ready = find(status.get("conditions") or (), "Ready") or {}
     going = "rollout" in status and not is_true(status.get("conditions") or (), "Stalled")
-    if ready.get("status") != "False" or going:
+    scales = ready.get("reason") == reasons.PODS_NOT_READY and is_true(status.get("conditions") or (), "Available")
+    if ready.get("status") != "False" or going or scales:
         return None
     before = find(recorded, "Ready") or {}
     reason, message = str(ready["reason"]), str(ready.get("message") or "")

@@ -240,7 +240,7 @@ def _shifting(moment: Moment) -> Change:
     if rollout.weight == FULL:
         return _promoted(moment)
     words = f"All routers confirm {rollout.weight}% for {rollout.target.label}; its requests are counted."
-    return moment.go(Event.WEIGHT_VERIFIED, words, verified=moment.now)
+    return moment.go(Event.WEIGHT_VERIFIED, words, EventNote(reasons.WEIGHT_VERIFIED, words), verified=moment.now)
 
 
 def _promoted(moment: Moment) -> Change:
@@ -280,10 +280,11 @@ def _analysing(moment: Moment) -> Change:
     if world.spec.analysis.on_inconclusive == "Promote":
         if _needs_approval(moment):
             return _ask_approval(moment, words)
-        note = EventNote(reasons.INCONCLUSIVE, words + " onInconclusive is Promote, so it goes on.", "Warning")
+        words += " onInconclusive is Promote, so it goes on."
+        note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
         return moment.next_step(Event.STEP_DONE, next_weight(world, moment.live), words, note)
-    note = EventNote(reasons.INCONCLUSIVE, f"{words} {_orders(world)}", "Warning")
-    return moment.go(Event.INCONCLUSIVE, words, note)
+    words += f" {_orders(world)}"
+    return moment.go(Event.INCONCLUSIVE, words, EventNote(reasons.INCONCLUSIVE, words, "Warning"))
 
 
 def _step_done(moment: Moment, finding: Finding) -> Change:

@@ -22,7 +22,9 @@ def rest(world: World, now: datetime) -> Change:
         return replace(change, events=(note, *change.events))
     if world.choice is not None and world.choice != recorded.chosen_version:
         chosen = replace(recorded, chosen_version=world.choice)  # the next pass sees it as the target
-        return rest(replace(world, recorded=chosen, choice=None, target=_kept(world)), now)
+        words = f"Version {world.choice} is chosen: the newest accepted one."
+        waits = Untargeted(reasons.VERSION_CHOSEN, words)  # nothing is started on the old choice, nor is it ready
+        return rest(replace(world, recorded=chosen, choice=None, target=waits), now)
     target = world.target
     if isinstance(target, Untargeted):
         return Change(recorded, resting=State.IDLE, reason=target.reason, words=target.message)
@@ -41,14 +43,6 @@ def rest(world: World, now: datetime) -> Change:
         words = f"spec.suspend is set, so {target.label} is not rolled out."
         return Change(recorded, resting=State.IDLE, reason=reasons.SUSPENDED, words=words)
     return start(world, recorded, target, now)
-
-
-def _kept(world: World) -> Target | Untargeted:
-    """The target of this pass while another version is being chosen: nothing is started on the old choice any more."""
-    stable, target = world.recorded.stable, world.target
-    if isinstance(target, Target) and stable is not None and target.revision == stable.revision:
-        return target
-    return Untargeted(reasons.VERSION_CHOSEN, f"Version {world.choice} is chosen: the newest accepted one.")
 
 
 def refusal(recorded: Recorded, target: Target) -> Rejection | None:

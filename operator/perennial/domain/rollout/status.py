@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from perennial.domain import reasons
-from perennial.domain.conditions import Condition, bounded, merged
+from perennial.domain.conditions import Condition, bounded, find, merged
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.change import Change
 from perennial.domain.rollout.recorded import status_of_recorded
@@ -37,7 +37,10 @@ def full_status(
         status["canary"] = {**_revision_status(rollout.target, seen), "weight": weight}
         status["rollout"].update(_progress(world, change, rollout))
     status["conditions"] = merged(
-        recorded_conditions, _conditions(world, change, now), generation=world.generation, now=rfc3339(now)
+        recorded_conditions,
+        _conditions(world, change, recorded_conditions, now),
+        generation=world.generation,
+        now=rfc3339(now),
     )
     return status
 
@@ -96,7 +99,7 @@ def decimal_of_log(log: float) -> str:
     return f"{10**rest:.2f}e{int(exponent)}"
 
 
-def _conditions(world: World, change: Change, now: datetime) -> list[Condition]:
+def _conditions(world: World, change: Change, before: Sequence[Mapping[str, Any]], now: datetime) -> list[Condition]:
     conditions = [_available(world, change)]
     rollout = change.recorded.rollout
     if rollout is not None:
@@ -105,7 +108,7 @@ def _conditions(world: World, change: Change, now: datetime) -> list[Condition]:
         return [*conditions, *_stalled(world.trouble.reason, world.trouble.message)]
     if rollout is not None:
         return [*conditions, *_in_progress(world, change, rollout, now)]
-    return [*conditions, *_at_rest(world, change)]
+    return [*conditions, *_at_rest(world, change, before)]
 
 
 def _in_progress(world: World, change: Change, rollout: Rollout, now: datetime) -> list[Condition]:
@@ -123,19 +126,17 @@ def _in_progress(world: World, change: Change, rollout: Rollout, now: datetime) 
     ]
 
 
-def _at_rest(world: World, change: Change) -> list[Condition]:
+def _at_rest(world: World, change: Change, before: Sequence[Mapping[str, Any]]) -> list[Condition]:
     words, reason = change.words, change.reason or reasons.SERVING
     if change.resting in (State.REFUSED, State.EXPIRED):
         return _stalled(reason, words)
     if change.resting is State.SETTLED:
         stable = change.recorded.stable
-        seen = world.revisions.get(stable.revision) if stable is not None else None
-        if seen is None or seen.ready == 0:
-            why = f": {seen.trouble}" if seen is not None and seen.trouble else "."
-            words = f"No pod of {stable.label if stable else 'stable'} is ready{why}"
+        lacking = _lacking(world, stable, before)
+        if lacking is not None:
             return [
-                Condition("Ready", "False", reasons.PODS_NOT_READY, words),
-                Condition("Reconciling", "True", reasons.PODS_NOT_READY, words),
+                Condition("Ready", "False", reasons.PODS_NOT_READY, lacking),
+                Condition("Reconciling", "True", reasons.PODS_NOT_READY, lacking),
             ]
         if isinstance(world.target, Target) and stable is not None and world.target.revision != stable.revision:
             # The rollout just ended without the version that is asked for: the next pass says what becomes of it.
@@ -150,6 +151,23 @@ def _at_rest(world: World, change: Change) -> list[Condition]:
             return _stalled(reason, words)
         return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
     return [Condition("Ready", "False", reason, words)]
+
+
+def _lacking(world: World, stable: RevisionRef | None, before: Sequence[Mapping[str, Any]]) -> str | None:
+    """Which pods of stable keep it from being ready, in words; None when none do.
+
+    A spec becomes ready when all the pods that it asks for are, and stays so while one of them serves: a lost pod is
+    replaced. How many an autoscaler wants is no part of the spec.
+    """
+    seen = world.revisions.get(stable.revision) if stable is not None else None
+    ready, label = seen.ready if seen is not None else 0, stable.label if stable is not None else "stable"
+    why = f": {seen.trouble}" if seen is not None and seen.trouble else "."
+    if ready == 0:
+        return f"No pod of {label} is ready{why}"
+    was = find(before, "Ready") or {}
+    was_ready = was.get("status") == "True" and was.get("observedGeneration") == world.generation
+    needed = 1 if was_ready or world.spec.scaling is not None else world.spec.replicas
+    return f"{ready} of {needed} pods of {label} are ready{why}" if ready < needed else None
 
 
 def _stalled(reason: str, words: str) -> list[Condition]:
