@@ -20,7 +20,7 @@ import orjson
 
 from perennial.router.admin import EnvoyAdmin, EnvoyAway, Shared
 from perennial.router.endpoints import EndpointService
-from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, RouteTable, render_clusters
+from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, Routed, RouteTable, render_clusters
 from perennial.router.model import Snapshot, effective_weights, snapshot_from_json
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Applier:
         self._recorded: Snapshot | None = None
         self._reported_routes = Shared(lambda: self._reported(_ROUTES_VERSION))
         self._table = RouteTable()
-        self._weights: Mapping[str, Mapping[str, int]] = {}
+        self._routed: Mapping[str, Routed] = {}
         self._tables: OrderedDict[str, int] = OrderedDict()
         self._since: dict[str, int] = {}
         self._count = 0
@@ -115,7 +115,7 @@ class Applier:
 
     async def status(self, only: str | None = None) -> dict[str, dict[str, Any]]:
         """Per deployment (or of that one): trafficVersion, the weights in the route table, and whether Envoy itself
-        reports a table with these weights and they are what status.traffic asks for.
+        reports a table with these weights (and what a header may choose), and they are what status.traffic asks for.
         """
         try:
             table = self._tables.get(str(await self._reported_routes()), -1)
@@ -166,7 +166,7 @@ class Applier:
 
     def _publish(self, snapshot: Snapshot, *, emptied: bool) -> None:
         """Tells Envoy the endpoints. A cluster that lost its last one keeps it until no route needs it (`emptied`)."""
-        endpoints = {c: snapshot.endpoints.get(c, ()) for c in self._installed | snapshot.clusters()}
+        endpoints = {c: snapshot.endpoints_of(c) for c in self._installed | snapshot.clusters()}
         if not emptied:
             endpoints = {c: now or self._endpoints.taken(c) for c, now in endpoints.items()}
         self._endpoints.publish(endpoints)
@@ -184,21 +184,22 @@ class Applier:
             write_file(self._layout.routes, rendered)
             self._routes_version = rendered["version_info"]
             self._count += 1
-        self._note_table(self._table.weights)
+        self._note_table(self._table.routed)
 
-    def _note_table(self, weights: Mapping[str, Mapping[str, int]]) -> None:
-        """Since which table each deployment has its weights: Envoy may report that one or any later one."""
+    def _note_table(self, routed: Mapping[str, Routed]) -> None:
+        """Since which table each deployment is routed so: Envoy may report that one or any later one."""
         self._tables[self._routes_version] = self._count
         self._tables.move_to_end(self._routes_version)
         if len(self._tables) > _TABLES:
             self._tables.popitem(last=False)
-        for name in sorted(weights.keys() | self._weights.keys()):
-            if name not in weights:
+        for name in sorted(routed.keys() | self._routed.keys()):
+            if name not in routed:
                 self._since.pop(name, None)
-            elif weights[name] != self._weights.get(name):
+            elif routed[name] != self._routed.get(name):
                 self._since[name] = self._count
-                log.info("route table %s: %s gets %s", self._routes_version, name, weights[name])
-        self._weights = weights
+                weights, picks = routed[name].weights, sorted(routed[name].picks)
+                log.info("route table %s: %s gets %s, by header %s", self._routes_version, name, weights, picks)
+        self._routed = routed
 
     async def _await_ready(self, snapshot: Snapshot, wanted: set[str]) -> tuple[frozenset[str], bool]:
         """The clusters that may get weight, and whether that is all that have endpoints.
@@ -206,7 +207,7 @@ class Applier:
         A cluster that is new in Envoy is waited for, but never in the way of the others: with a cluster missing after
         the wait, the routes are written without it and the next pass looks again.
         """
-        backed = {cluster for cluster in wanted if snapshot.endpoints.get(cluster)}
+        backed = {cluster for cluster in wanted if snapshot.endpoints_of(cluster)}
         if backed <= self._ready:
             return frozenset(backed), True
         if await self._admin.down():
@@ -275,7 +276,7 @@ class Applier:
     async def _busy(self) -> set[str]:
         """The clusters with requests in progress; while Envoy does not answer, all of them."""
         try:
-            stats = await self._admin.stats(r"^cluster\.[^.]*-rev-[^.]*\.upstream_rq_active$", "Gauges")
+            stats = await self._admin.stats(r"^cluster\.[^.]*-(rev|pick)-[^.]*\.upstream_rq_active$", "Gauges")
         except EnvoyAway:
             return set(self._installed)
         return {name.split(".")[1] for name, active in stats.items() if active}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perennial.api.names import LABEL_SERVED_NAME
+from perennial.domain.rollout.state import State
 from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec, split_cluster
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -74,6 +75,8 @@ def read_deployment(obj: JsonObject) -> Deployment:
     analysis = spec.get("rollout", {}).get("analysis", {})
     arms = [status.get(arm) or {} for arm in ("stable", "canary")]
     name = obj["metadata"]["name"]
+    rollout = status.get("rollout") or {}
+    choosable = traffic.get("override", False) and rollout.get("state") != State.WITHDRAWING
     return Deployment(
         name=name,
         traffic_version=status.get("trafficVersion", 0),
@@ -86,6 +89,8 @@ def read_deployment(obj: JsonObject) -> Deployment:
         max_body_bytes=observation.get("maxBodyBytes", 65536),
         max_rows=observation.get("maxRowsPerRequest", 32),
         latency_limit_ms=analysis.get("latency", {}).get("maxMilliseconds"),
+        canary=rollout.get("targetRevision") if choosable else None,
+        sticky_header=traffic.get("stickyHeader"),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from perennial.api.names import HEADER_REVISION
-from perennial.router.model import Deployment, Snapshot, effective_weights
+from perennial.router.model import Deployment, Snapshot, effective_picks, effective_weights, pick_name
 
 JsonObject = dict[str, Any]
 
@@ -36,9 +36,9 @@ needs many tries. With the back-off they last about 3 s, behind the first _CONNE
 _MAX_CONCURRENT = 100_000
 """Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
 _STATS = (
-    r"^cluster\.[^.]*-rev-[^.]*\.(upstream_rq_([0-9]{3}|completed|active|rx_reset|timeout|per_try_timeout|total)"
+    r"^cluster\.[^.]*-(rev|pick)-[^.]*\.(upstream_rq_([0-9]{3}|completed|active|rx_reset|timeout|per_try_timeout|total)"
     r"|membership_(total|healthy))$",
-    r"^cluster\.[^.]*-rev-[^.]*\.grpc\.[^.]*$",
+    r"^cluster\.[^.]*-(rev|pick)-[^.]*\.grpc\.[^.]*$",
     rf"^http\.{STAT_PREFIX}\.(downstream_(cx|rq)_active|rds\..*)$",
     r"^cluster_manager\..*",
     r"^access_logs\..*",
@@ -104,11 +104,19 @@ def render_bootstrap(layout: Layout) -> JsonObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """Where the requests of a deployment go: by weight, and by header value (picks: value -> revision)."""
+
+    weights: Mapping[str, int]
+    picks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
     """What one deployment adds to the route table, as JSON, and what it was made from."""
 
     deployment: Deployment
-    weights: Mapping[str, int]
+    routed: Routed
     host: orjson.Fragment
     by_path: tuple[orjson.Fragment, ...]
 
@@ -120,9 +128,9 @@ class RouteTable:
         self._parts: dict[str, _Part] = {}
 
     @property
-    def weights(self) -> dict[str, Mapping[str, int]]:
-        """Per deployment, the weights of the table rendered last."""
-        return {name: part.weights for name, part in self._parts.items()}
+    def routed(self) -> dict[str, Routed]:
+        """Where the table rendered last sends the requests of each deployment."""
+        return {name: part.routed for name, part in self._parts.items()}
 
     def render(self, snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
         """For orjson (parts are Fragments). `ready`: clusters that Envoy knows, warm, with at least one endpoint."""
@@ -131,18 +139,17 @@ class RouteTable:
         return _route_table(hosts, [match for part in self._parts.values() for match in part.by_path])
 
     def _part(self, deployment: Deployment, namespace: str, ready: Collection[str]) -> _Part:
-        weights = effective_weights(deployment, ready)
+        routed = Routed(effective_weights(deployment, ready), effective_picks(deployment, ready))
         known = self._parts.get(deployment.name)
-        if known is not None and known.weights == weights and known.deployment == deployment:
+        if known is not None and known.routed == routed and known.deployment == deployment:
             return known
-        action = _action(deployment, weights)
         host = {
             "name": deployment.name,
             "domains": _domains(deployment.name, namespace),
-            "routes": [{"match": {"prefix": "/"}, **action}],
+            "routes": _routes(deployment, routed, [{"prefix": "/"}]),
         }
-        by_path = tuple(_fragment({"match": match, **action}) for match in _path_matches(deployment.name))
-        return _Part(deployment, weights, _fragment(host), by_path)
+        by_path = tuple(map(_fragment, _routes(deployment, routed, _path_matches(deployment.name))))
+        return _Part(deployment, routed, _fragment(host), by_path)
 
 
 def render_routes(snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
@@ -197,20 +204,49 @@ def _path_matches(name: str) -> list[JsonObject]:
     ]
 
 
+def _routes(deployment: Deployment, routed: Routed, matches: Sequence[JsonObject]) -> list[JsonObject]:
+    """The routes of a deployment: first those for requests that choose their revision, which no weight can divert."""
+    routes = []
+    for word, revision in routed.picks.items():
+        asked = {"name": HEADER_REVISION, "string_match": {"safe_regex": {"regex": f"{word}|{revision}"}}}
+        cluster = pick_name(deployment.name, revision)
+        chosen = _forward(deployment, [_arm(deployment, cluster, revision, 1)], observed=0)
+        routes += [{"match": {**match, "headers": [asked]}, **chosen} for match in matches]
+    action = _action(deployment, routed.weights)
+    return [*routes, *({"match": match, **action} for match in matches)]
+
+
 def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
-    """What a route to this deployment does, with the metadata that the Lua filter reads."""
+    """What a route by weight does."""
     weights = {revision: weight for revision, weight in effective.items() if weight}
     if not weights:
         return _answer(503, f"ModelDeployment {deployment.name} serves no version yet")
-    observed = deployment.sample_percent if deployment.windows else 0
+    arms = [_arm(deployment, deployment.cluster(r), r, weight) for r, weight in sorted(weights.items())]
+    action = _forward(deployment, arms, observed=deployment.sample_percent if deployment.windows else 0)
+    if deployment.sticky_header and len(arms) > 1:
+        action["route"]["weighted_clusters"]["use_hash_policy"] = True
+        action["route"]["hash_policy"] = [_sticky(deployment.sticky_header, deployment.stable, weights)]
+    return action
+
+
+def _sticky(header: str, stable: str | None, weights: Collection[str]) -> JsonObject:
+    """Callers are put in an order by the hash of the header's value, and the canary's share is one end of it: a weight
+    that rises takes nobody's canary away. The canary's name goes into the hash, so that it is not the same callers who
+    meet every canary first. Without the header Envoy draws at random.
+    """
+    new = ",".join(sorted(revision for revision in weights if revision != stable))
+    mixed = {"pattern": {"regex": "^(.*)$"}, "substitution": rf"\1 {new}"}
+    return {"header": {"header_name": header, "regex_rewrite": mixed}}
+
+
+def _forward(deployment: Deployment, arms: Sequence[JsonObject], *, observed: int) -> JsonObject:
+    """Requests go to one of the arms. observed: the percent of them that the Lua filter copies. What a request asks for
+    by header is for the router alone: a model that hands headers on must not choose elsewhere.
+    """
     return {
+        "request_headers_to_remove": [HEADER_REVISION],
         "route": {
-            "weighted_clusters": {
-                "clusters": [
-                    {**_arm(deployment.cluster(revision), revision, weight), **_renaming(deployment, revision)}
-                    for revision, weight in sorted(weights.items())
-                ]
-            },
+            "weighted_clusters": {"clusters": list(arms)},
             # `timeout` would cut streams off: the limit to the response headers is the per-try timeout below.
             "timeout": "0s",
             "idle_timeout": f"{deployment.timeout_seconds + 1}s",
@@ -224,11 +260,16 @@ def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
     }
 
 
-def _arm(cluster: str, revision: str, weight: int) -> JsonObject:
+def _arm(deployment: Deployment, cluster: str, revision: str, weight: int) -> JsonObject:
     """One revision's share; every answer names the revision, so that a client can tell who answered it."""
     named = {"key": HEADER_REVISION, "value": revision}
     header = {"header": named, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {"name": cluster, "weight": weight, "response_headers_to_add": [header]}
+    return {
+        "name": cluster,
+        "weight": weight,
+        "response_headers_to_add": [header],
+        **_renaming(deployment, revision),
+    }
 
 
 def _renaming(deployment: Deployment, revision: str) -> JsonObject:

@@ -141,7 +141,12 @@ class Pages:
         now = self._clock()
         windows = [window for spec in sorted(counts.series) for window in counts.series[spec].to_json(now)]
         # Envoy counts dropped log entries for the whole pod: for each deployment they are an upper bound.
-        return {"revisions": revisions, "dropped": counts.lost + self._requests.dropped, "windows": windows}
+        return {
+            "revisions": revisions,
+            "overrides": self._requests.overrides(name),
+            "dropped": counts.lost + self._requests.dropped,
+            "windows": windows,
+        }
 
 
 class _Metrics:
@@ -159,7 +164,13 @@ class _Metrics:
             "perennial_router_requests", "Answers by status code", labels=[*by_revision, "code"]
         )
         active = GaugeMetricFamily("perennial_router_active_requests", "Requests in progress", labels=by_revision)
+        chosen = CounterMetricFamily(
+            "perennial_router_overrides", "Answers to requests that chose their revision", labels=[*by_revision, "code"]
+        )
         for name in self._observer.counts:
+            for revision, counts in self._requests.overrides(name).items():
+                for code, count in counts["codes"].items():
+                    chosen.add_metric([name, revision, code], count)
             for revision, counts in self._requests.revisions(name).items():
                 active.add_metric([name, revision], counts["active"])
                 for code, count in counts["codes"].items():
@@ -174,7 +185,7 @@ class _Metrics:
                 weight.add_metric([name, revision], share)
         dropped = CounterMetricFamily("perennial_router_log_entries_dropped", "Access-log entries that Envoy dropped")
         dropped.add_metric([], self._requests.dropped)
-        yield from (answers, active, weight, confirmed, dropped)
+        yield from (answers, chosen, active, weight, confirmed, dropped)
 
 
 def _guard(token: Token) -> Middleware:

@@ -41,6 +41,8 @@ class Deployment:
     """One ModelDeployment, as far as the router is concerned. versions: revision -> name of its ModelVersion.
 
     served_names: revision -> the model's name at its servers, where that is not the deployment's.
+    canary: the revision that a request may ask for by header, beside stable; None: no request may choose, because
+    spec.traffic.override is off, nothing is rolled out, or the canary is being withdrawn.
     """
 
     name: str
@@ -56,10 +58,18 @@ class Deployment:
     latency_limit_ms: int | None = None
     windows: tuple[WindowSpec, ...] = ()
     served_names: Mapping[str, str] = field(default_factory=dict)
+    canary: str | None = None
+    sticky_header: str | None = None
 
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""
         return cluster_name(self.name, revision)
+
+    def arms_to_pick(self) -> dict[str, str]:
+        """What a request may ask for by header, as header value -> revision; empty: no request may choose."""
+        if self.canary is None or self.stable is None or self.canary == self.stable:
+            return {}
+        return {"canary": self.canary, "stable": self.stable}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +85,16 @@ class Snapshot:
     baselines: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
     def clusters(self) -> set[str]:
-        """The clusters that status.traffic names, weight 0 included: a canary's cluster warms before its first step."""
-        return {d.cluster(share.revision) for d in self.deployments for share in d.traffic}
+        """The clusters that status.traffic names, weight 0 included: a canary's cluster warms before its first step.
+        And those of the revisions that requests may ask for.
+        """
+        served = {d.cluster(share.revision) for d in self.deployments for share in d.traffic}
+        return served | {pick_name(d.name, picked) for d in self.deployments for picked in d.arms_to_pick().values()}
+
+    def endpoints_of(self, cluster: str) -> tuple[Endpoint, ...]:
+        """The ready pods behind a cluster: of the revision itself, or of the one that is asked for by header."""
+        picked = split_pick(cluster)
+        return self.endpoints.get(cluster_name(*picked) if picked else cluster, ())
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of that name."""
@@ -91,6 +109,21 @@ def cluster_name(deployment: str, revision: str) -> str:
 def split_cluster(cluster: str) -> tuple[str, str] | None:
     """(deployment, revision) of a cluster name; None for a cluster that is not a revision's."""
     deployment, separator, revision = cluster.partition("-rev-")
+    return (deployment, revision) if separator else None
+
+
+def pick_name(deployment: str, revision: str) -> str:
+    """`<mdep>-pick-<hash8>`: the cluster for requests that ask for the revision by header. It has the revision's pods,
+    but statistics of its own: chosen requests are not random ones, so no verdict may rest on them.
+    """
+    return f"{deployment}-pick-{revision}"
+
+
+def split_pick(cluster: str) -> tuple[str, str] | None:
+    """(deployment, revision) of the name of a cluster for chosen requests; None for any other cluster."""
+    if split_cluster(cluster) is not None:
+        return None
+    deployment, separator, revision = cluster.rpartition("-pick-")
     return (deployment, revision) if separator else None
 
 
@@ -129,3 +162,9 @@ def effective_weights(deployment: Deployment, ready: Collection[str]) -> dict[st
         heir = deployment.stable if deployment.stable in answering else max(answering, key=lambda r: wanted[r])
         result[heir] += missing
     return result
+
+
+def effective_picks(deployment: Deployment, ready: Collection[str]) -> dict[str, str]:
+    """What requests may ask for now, as header value -> revision: only what can answer. `ready` holds cluster names."""
+    asked = deployment.arms_to_pick()
+    return {word: revision for word, revision in asked.items() if pick_name(deployment.name, revision) in ready}

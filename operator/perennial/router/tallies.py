@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from perennial.router.admin import EnvoyAdmin, Stats
-from perennial.router.model import split_cluster
+from perennial.router.model import split_cluster, split_pick
 
-_PATTERN = r"^cluster\.%s-rev-[^.]*\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$|^access_logs\..*dropped$"
+_PATTERN = (
+    r"^cluster\.%s-(rev-[^.]*|pick-[^.-]*)\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$"
+    r"|^access_logs\..*dropped$"
+)
 _NAME = re.compile(r"cluster\.([^.]+)\.(upstream_rq_|grpc\.)([0-9]+|active)")
 Codes = dict[tuple[str, str], int]
 _DROPPED = "access_logs.grpc_access_log.logs_dropped"
@@ -69,22 +72,32 @@ class RequestCounts:
         self._seen.update(now)
         self._active.update(active)
         for cluster in now.keys() | active.keys():
-            owner = split_cluster(cluster)
+            owner = split_cluster(cluster) or split_pick(cluster)
             if owner is not None:
                 self._clusters.setdefault(owner[0], set()).add(cluster)
         self.dropped = int(stats.get(_DROPPED, 0))
 
     def revisions(self, deployment: str) -> dict[str, dict[str, Any]]:
-        """revision -> {requests, codes, grpc, active} as of the last refresh."""
+        """revision -> {requests, codes, grpc, active} of the requests split by weight, as of the last refresh."""
+        return self._totals(deployment, split_cluster)
+
+    def overrides(self, deployment: str) -> dict[str, dict[str, Any]]:
+        """The same of the requests that asked for their revision by header: they are in no other number."""
+        return self._totals(deployment, split_pick)
+
+    def _totals(self, deployment: str, split: Callable[[str], tuple[str, str] | None]) -> dict[str, dict[str, Any]]:
         result: dict[str, dict[str, Any]] = {}
         for cluster in sorted(self._clusters.get(deployment, ())):
+            parts = split(cluster)
+            if parts is None:
+                continue
             seen, folded = self._seen.get(cluster, {}), self._folded.get(cluster, {})
             totals = {key: seen.get(key, 0) + folded.get(key, 0) for key in sorted(seen.keys() | folded.keys())}
             totals = {key: total for key, total in totals.items() if total}
             if not totals and cluster not in self._active:
                 continue
             codes = {code: total for (kind, code), total in totals.items() if kind != "grpc."}
-            result[cluster.partition("-rev-")[2]] = {
+            result[parts[1]] = {
                 "requests": sum(codes.values()),
                 "codes": codes,
                 "grpc": {code: total for (kind, code), total in totals.items() if kind == "grpc."},

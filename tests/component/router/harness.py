@@ -241,14 +241,20 @@ class Router:
                 },
             )
 
-    async def split(self, deployment: str, version: int, weights: dict[str, int], **spec: Any) -> None:
-        """Writes a ModelDeployment; the first revision is stable, and its ModelVersion is `<name>-v1`."""
+    async def split(
+        self, deployment: str, version: int, weights: dict[str, int], *, rolling: str | None = None, **spec: Any
+    ) -> None:
+        """Writes a ModelDeployment; the first revision is stable, and its ModelVersion is `<name>-v1`. rolling: the
+        state of the rollout, which is that of the last revision.
+        """
         stable = next(iter(weights))
         status = {
             "stable": {"revision": stable, "version": f"{deployment}-v1"},
             "traffic": [{"revision": revision, "weight": weight} for revision, weight in weights.items()],
             "trafficVersion": version,
         }
+        if rolling is not None:
+            status["rollout"] = {"targetRevision": list(weights)[-1], "state": rolling}
         await self.api.put("modeldeployments", {"metadata": {"name": deployment}, "spec": spec, "status": status})
 
     async def page(self, path: str) -> dict[str, Any]:

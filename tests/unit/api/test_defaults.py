@@ -64,7 +64,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "revisionHistoryLimit": 5,
             "surge": "Auto",
         },
-        "traffic": {"timeoutSeconds": 60, "retries": 0},
+        "traffic": {"timeoutSeconds": 60, "retries": 0, "override": False},
         "observation": {"samplePercent": 100, "maxBodyBytes": 65536, "maxRowsPerRequest": 32},
         "suspend": False,
     },

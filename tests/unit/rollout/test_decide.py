@@ -212,6 +212,20 @@ def test_a_retry_right_after_an_abort_waits_until_the_canary_is_withdrawn() -> N
     assert play.status["rollout"]["targetRevision"] == B
 
 
+def test_an_abort_before_the_first_weight_is_confirmed_by_every_router_too() -> None:
+    """Testers may have reached the canary by header at weight 0: that must have ended before the rollout has."""
+    play = Play(stuck={B}).begin()
+    play.settle()
+    assert (play.state, play.recorded.weight_of(B)) == ("Scaling", 0)
+    before = play.status["trafficVersion"]
+    play.deaf = {play.routers[0]}
+    order(play, "abort")
+    assert (play.state, play.status["trafficVersion"]) == ("Withdrawing", before + 1)
+    play.deaf = set()
+    play.settle()
+    assert play.state == "Rest"
+
+
 def test_other_commands_for_a_canary_that_is_being_withdrawn_are_told_to_be_ignored() -> None:
     play = started()
     play.deaf.add("r1")

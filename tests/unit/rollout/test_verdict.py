@@ -1,6 +1,7 @@
 """Verdicts on counts: tables, and seeded simulations of whole rollouts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,3 +213,17 @@ def test_twenty_percent_errors_at_five_requests_a_second_are_found_in_seconds() 
     )
     assert times[149] <= 6
     assert times[269] <= 10
+
+
+def test_sticky_callers_are_compared_by_the_requests_that_were_seen_not_by_the_weight() -> None:
+    """At 5 % the canary has a busy caller and half of the requests; both arms fail alike."""
+    here = tally(5, (1000, 40), (1000, 40))
+    assert judge(here).reason == "TooManyFailures"
+    assert judge(here, analysis=replace(STRICT, sticky=True)).reason == "MayBeFailing"
+    worse = tally(5, (1000, 90), (1000, 3))
+    assert judge(worse, analysis=replace(STRICT, sticky=True)).reason == "TooManyFailures"
+
+
+def test_sticky_without_a_canary_request_is_no_evidence() -> None:
+    finding = judge(tally(5, (0, 0), (900, 20)), analysis=replace(STRICT, sticky=True))
+    assert (finding.verdict, finding.reason) == (Verdict.WAIT, "NoTraffic")

@@ -62,6 +62,20 @@ def test_a_deployment_that_the_operator_has_not_seen_yet_has_no_traffic() -> Non
     assert (rain.traffic, rain.stable, rain.traffic_version) == ((), None, 0)
 
 
+def test_requests_may_choose_while_a_rollout_is_in_progress_that_is_not_being_withdrawn() -> None:
+    def chosen(state: str | None, **traffic: Any) -> dict[str, str]:
+        rollout = {"rollout": {"targetRevision": "bbbbbbbb", "state": state}} if state else {}
+        obj = {**MDEP, "spec": {"traffic": traffic}, "status": {**MDEP["status"], **rollout}}
+        return read_deployment(obj).arms_to_pick()
+
+    both = {"canary": "bbbbbbbb", "stable": "aaaaaaaa"}
+    for state in ("Scaling", "Shifting", "Analysing", "Approval", "Holding", "Replacing"):
+        assert chosen(state, override=True) == both, state
+    assert chosen("Withdrawing", override=True) == chosen(None, override=True) == chosen("Analysing") == {}
+    first = {**MDEP, "spec": {"traffic": {"override": True}}, "status": {"rollout": {"targetRevision": "bbbbbbbb"}}}
+    assert read_deployment(first).arms_to_pick() == {}  # nothing to choose from
+
+
 def test_windows_are_those_of_policies_that_read_observations() -> None:
     policies = [
         policy("day", 86400),

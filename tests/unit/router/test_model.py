@@ -10,9 +10,12 @@ from perennial.router.model import (
     Share,
     Snapshot,
     WindowSpec,
+    effective_picks,
     effective_weights,
+    pick_name,
     snapshot_from_json,
     split_cluster,
+    split_pick,
 )
 
 REVISIONS = ["aaaaaaaa", "bbbbbbbb", "cccccccc"]
@@ -77,6 +80,18 @@ def test_a_snapshot_survives_its_file() -> None:
 def test_cluster_names_come_apart_again() -> None:
     assert split_cluster("rain-rev-aaaaaaaa") == ("rain", "aaaaaaaa")
     assert split_cluster("agent") is None
+
+
+def test_clusters_of_chosen_requests_are_no_revisions_and_have_the_revisions_pods() -> None:
+    rain = Deployment("a-pick-b", 1, (Share("aaaaaaaa", 100),), "aaaaaaaa", canary="bbbbbbbb")
+    pods = (Endpoint("10.0.0.1", 8080),)
+    snapshot = Snapshot("team", (rain,), {"a-pick-b-rev-bbbbbbbb": pods})
+    chosen = pick_name("a-pick-b", "bbbbbbbb")
+    assert (split_cluster(chosen), split_pick(chosen)) == (None, ("a-pick-b", "bbbbbbbb"))
+    assert split_pick("a-pick-b-rev-bbbbbbbb") is None and split_pick("agent") is None
+    assert snapshot.clusters() == {"a-pick-b-rev-aaaaaaaa", pick_name("a-pick-b", "aaaaaaaa"), chosen}
+    assert snapshot.endpoints_of(chosen) == pods
+    assert effective_picks(rain, {chosen}) == {"canary": "bbbbbbbb"}
 
 
 @given(seconds=st.integers(1, 10**6), offset=st.integers(-(10**6), 10**6), moment=st.floats(0, 4e9))

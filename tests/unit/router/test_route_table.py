@@ -10,18 +10,28 @@ from perennial.router.model import Deployment, Share, Snapshot
 REVISIONS = ("aaaaaaaa", "bbbbbbbb")
 
 deployments = st.builds(
-    lambda name, version, weight, timeout: Deployment(
-        name, version, (Share(REVISIONS[0], 100 - weight), Share(REVISIONS[1], weight)), REVISIONS[0], {}, timeout
+    lambda name, version, weight, timeout, canary, sticky: Deployment(
+        name,
+        version,
+        (Share(REVISIONS[0], 100 - weight), Share(REVISIONS[1], weight)),
+        REVISIONS[0],
+        {},
+        timeout,
+        canary=canary,
+        sticky_header=sticky,
     ),
     st.sampled_from(["fog", "rain", "sun"]),
     st.integers(0, 2),
     st.sampled_from([0, 5, 100]),
     st.sampled_from([5, 60]),
+    st.sampled_from([None, REVISIONS[1]]),
+    st.sampled_from([None, "x-user-id"]),
 )
 snapshots = st.lists(deployments, unique_by=lambda d: d.name, max_size=3).map(
     lambda found: Snapshot("team", tuple(sorted(found, key=lambda d: d.name)))
 )
-steps = st.lists(st.tuples(snapshots, st.sets(st.sampled_from(["rain-rev-aaaaaaaa", "rain-rev-bbbbbbbb"]))), min_size=1)
+CLUSTERS = ["rain-rev-aaaaaaaa", "rain-rev-bbbbbbbb", "rain-pick-aaaaaaaa", "rain-pick-bbbbbbbb"]
+steps = st.lists(st.tuples(snapshots, st.sets(st.sampled_from(CLUSTERS))), min_size=1)
 
 
 @given(steps)

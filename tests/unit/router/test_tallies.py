@@ -67,3 +67,18 @@ async def test_another_envoy_starts_everything_at_zero_even_before_counts_are_re
     await tallies.check()
     assert (restarts, tallies.started, tallies.revisions("rain")) == ([1], 2.0, {})
     assert len(admin.asked) == 1  # whether it is another Envoy is known without reading thousands of counters
+
+
+async def test_requests_that_chose_their_revision_are_in_no_other_number() -> None:
+    admin = Admin()
+    tallies = counts(admin, [])
+    admin.answer("rain", 200, 5)
+    admin.counters["cluster.rain-pick-aaaaaaaa.upstream_rq_500"] = 3
+    admin.counters["cluster.rain-pick-b-rev-aaaaaaaa.upstream_rq_200"] = 7  # a deployment named rain-pick-b
+    await tallies.refresh("rain")
+    assert tallies.revisions("rain")["aaaaaaaa"]["codes"] == {"200": 5}
+    assert tallies.overrides("rain")["aaaaaaaa"]["codes"] == {"500": 3}
+    assert (tallies.revisions("rain-pick-b"), tallies.overrides("rain-pick-b")) == ({}, {})
+    await tallies.refresh()
+    assert tallies.revisions("rain-pick-b")["aaaaaaaa"]["codes"] == {"200": 7}
+    assert set(tallies.overrides("rain")) == {"aaaaaaaa"}

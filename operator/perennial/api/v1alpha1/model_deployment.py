@@ -27,6 +27,7 @@ from perennial.api.v1alpha1.types import (
     Format,
     FreeList,
     FreeObject,
+    HeaderName,
     Identifier,
     Image,
     Label,
@@ -263,6 +264,15 @@ class Traffic(Model):
         default=60, description="Longest time to the response headers; idle time-out for streams."
     )
     retries: Annotated[int, Field(ge=0, le=10)] = Field(default=0, description="Retries by the router.")
+    override: bool = Field(
+        default=False,
+        description="Whether the request header `x-perennial-revision: canary` or `stable` chooses the revision "
+        "while a rollout is in progress; such requests are no evidence.",
+    )
+    sticky_header: HeaderName | None = Field(
+        default=None,
+        description="Requests with the same value of this header go to the same revision while the weights stand.",
+    )
     gateway: GatewayRoute | None = Field(default=None, description="Use Gateway API in place of our router.")
 
 

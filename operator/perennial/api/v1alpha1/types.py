@@ -50,6 +50,7 @@ MetricName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-
 FeatureName = Annotated[str, Field(min_length=1, max_length=128)]
 SourceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Format = Annotated[str, Field(min_length=1, max_length=30, pattern=NAME_PATTERN)]
+HeaderName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?$")]
 Image = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s-][^\s]*$")]
 Digest = Annotated[str, Field(max_length=71, pattern=DIGEST)]
 Uri = Annotated[str, Field(max_length=1024, pattern=READABLE_URI)]

@@ -117,6 +117,8 @@ def withdraw(
         recorded = replace(recorded, rejected=(entry, *others)[:MAX_REJECTED])
     if event is Event.HOLD_EXPIRED:
         recorded = replace(recorded, expired=entry)
-    changed = with_traffic(recorded, split(recorded, rollout.target.revision, 0))
+    # A new trafficVersion even where the weight was 0 already: routers must also confirm that no header chooses it.
+    traffic = split(recorded, rollout.target.revision, 0)
+    changed = replace(recorded, traffic=traffic, traffic_version=recorded.traffic_version + 1)
     note = EventNote(reason, message, "Warning" if reject else "Normal")
     return Change(replace(changed, rollout=gone), words=message, events=(note,), requeue=0.0)

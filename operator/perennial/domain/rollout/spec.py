@@ -52,7 +52,8 @@ class MetricCheck:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The checks of a canary; rates and alpha are fractions (0..1), times are seconds."""
+    """The checks of a canary; rates and alpha are fractions (0..1), times are seconds. sticky: callers keep their
+    revision, so that requests are not split at random and the weight is not each revision's share of them."""
 
     period_seconds: int = 1
     warmup_seconds: int = 5
@@ -67,6 +68,7 @@ class Analysis:
     max_seconds: int = 3600
     on_inconclusive: OnInconclusive = "Hold"
     hold_max_seconds: int = 86400
+    sticky: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
             Step(int(s["weight"]), int(s.get("holdSeconds", 0)), bool(s.get("approval", False)))
             for s in rollout.get("steps", [])
         ),
-        analysis=read_analysis(rollout.get("analysis", {})),
+        analysis=read_analysis(rollout.get("analysis", {}), sticky="stickyHeader" in spec.get("traffic", {})),
         progress_deadline_seconds=int(rollout.get("progressDeadlineSeconds", 1200)),
         scale_down_delay_seconds=int(rollout.get("scaleDownDelaySeconds", 300)),
         revision_history_limit=int(rollout.get("revisionHistoryLimit", 5)),
@@ -130,7 +132,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
     )
 
 
-def read_analysis(spec: Mapping[str, Any]) -> Analysis:
+def read_analysis(spec: Mapping[str, Any], *, sticky: bool = False) -> Analysis:
     """`spec.rollout.analysis`; decimals arrive as strings."""
     latency = spec.get("latency")
     return Analysis(
@@ -147,6 +149,7 @@ def read_analysis(spec: Mapping[str, Any]) -> Analysis:
         max_seconds=int(spec.get("maxSeconds", 3600)),
         on_inconclusive=spec.get("onInconclusive", "Hold"),
         hold_max_seconds=int(spec.get("holdMaxSeconds", 86400)),
+        sticky=sticky,
     )
 
 

@@ -142,7 +142,7 @@ def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
             total=sum(t.canary.requests for t in tallies),
             stable_bad=sum(t.stable_failures for t in tallies),
             concurrent=any(t.concurrent for t in tallies),
-            pairs=tuple((t.failures, t.stable_failures, t.weight / 100) for t in tallies if t.concurrent),
+            pairs=_pairs([(t, t.failures, t.stable_failures, _requests(t)) for t in tallies if t.concurrent], analysis),
         )
     ]
     if analysis.latency is not None:
@@ -155,10 +155,33 @@ def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
                 total=sum(t.canary.logged for t in tallies),
                 stable_bad=sum(t.stable.slow for t in tallies),
                 concurrent=bool(slow),
-                pairs=tuple((t.canary.slow, t.stable.slow, t.weight / 100) for t in slow),
+                pairs=_pairs([(t, t.canary.slow, t.stable.slow, _logged(t)) for t in slow], analysis),
             )
         )
     return checks
+
+
+def _requests(tally: Tally) -> tuple[int, int]:
+    return tally.canary.requests, tally.stable.requests
+
+
+def _logged(tally: Tally) -> tuple[int, int]:
+    return tally.canary.logged, tally.stable.logged
+
+
+def _pairs(
+    stretches: Sequence[tuple[Tally, int, int, tuple[int, int]]], analysis: Analysis
+) -> tuple[tuple[int, int, float], ...]:
+    """(canary bad, stable bad, the canary's share of the requests) for each weight.
+
+    Random routing makes the weight that share. Sticky callers do not: a few busy ones may bring the canary at 5 % half
+    of the requests, so the share is what was counted; without a canary request there is nothing to compare.
+    """
+    if not analysis.sticky:
+        return tuple((bad, stable_bad, tally.weight / 100) for tally, bad, stable_bad, _ in stretches)
+    return tuple(
+        (bad, stable_bad, counted[0] / sum(counted)) for _, bad, stable_bad, counted in stretches if counted[0] > 0
+    )
 
 
 def _abort_log(check: Counts, analysis: Analysis) -> float:
