@@ -1,12 +1,16 @@
 """A toy cluster for rollout decisions: applies statuses and actions to frozen worlds, with no API server and no clock.
 
-Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`.
+Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`. Failures follow
+`error_rates`, or `rates` where they change in time; with `rng` requests and failures are random.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import numpy as np
 
 from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
@@ -77,7 +81,10 @@ class Play:
     deaf: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
     error_rates: dict[str, float] = field(default_factory=dict)
-    per_second: int = PER_SECOND
+    slow_rates: dict[str, float] = field(default_factory=dict)
+    rates: Callable[["Play", str], float] | None = None
+    per_second: float = PER_SECOND
+    rng: np.random.Generator | None = None
     command: Command | None = None
     commit: str | None = "abc1234"
     applied: dict[str, tuple[int, dict[str, int]]] = field(default_factory=dict)
@@ -211,14 +218,20 @@ class Play:
         assert "Reconciling" not in {c["type"] for c in self.status["conditions"]}
 
     def _serve(self, seconds: float) -> None:
-        """Requests by the weights that routers apply, failures by the revisions' error rates; no randomness."""
+        """Requests by the weights that routers apply, failures and slow ones by the revisions' rates."""
         for pod in self.routers:
             _, weights = self.applied.get(pod, (0, {}))
             counts = self.counts.setdefault(pod, {})
             for revision, weight in weights.items():
-                requests = round(self.per_second * seconds / len(self.routers) * weight / 100)
-                failed = round(requests * self.error_rates.get(revision, 0.0))
-                counts[revision] = counts.get(revision, Arm()) + Arm(requests, failed)
+                wanted = self.per_second * seconds / len(self.routers) * weight / 100
+                requests = round(wanted) if self.rng is None else int(self.rng.poisson(wanted))
+                rate = self.rates(self, revision) if self.rates is not None else self.error_rates.get(revision, 0.0)
+                failed, slow = self._some(requests, rate), self._some(requests, self.slow_rates.get(revision, 0.0))
+                arm = Arm(requests, failed, logged=requests, slow=slow)
+                counts[revision] = counts.get(revision, Arm()) + arm
+
+    def _some(self, requests: int, share: float) -> int:
+        return round(requests * share) if self.rng is None else int(self.rng.binomial(requests, share))
 
     def _routers_apply(self) -> None:
         weights = {t["revision"]: t["weight"] for t in self.status.get("traffic", []) if t["weight"]}

@@ -81,9 +81,14 @@ def test_a_router_that_went_away_does_not_stop_the_others() -> None:
     assert look(seen, 1, reading(Arm(5), uid="r2")).tally(5).canary == Arm(5)
 
 
-def test_other_failure_codes_start_new_cursors() -> None:
-    seen = look(Evidence(), 0, reading(Arm(100, 0)))
-    assert look(seen, 1, reading(Arm(105, 20)), codes=frozenset({"429"})).tallies == ()
+def test_other_failure_codes_or_another_latency_limit_start_anew() -> None:
+    """Counts by other rules cannot be added: what a limit that was too strict has counted goes when it is relaxed."""
+    seen = look(look(Evidence(), 0, reading(Arm(100, 0))), 1, reading(Arm(110, 2)))
+    assert seen.tally(5).canary == Arm(10, 2)
+    for codes in ({"429"}, {"over 200 ms"}):
+        other = look(seen, 2, reading(Arm(115, 20)), codes=frozenset(codes))
+        assert other.tallies == ()
+        assert look(other, 3, reading(Arm(120, 20)), codes=frozenset(codes)).tally(5).canary == Arm(5)
 
 
 def test_each_weight_has_its_own_tally() -> None:

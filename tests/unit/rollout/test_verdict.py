@@ -1,6 +1,5 @@
 """Verdicts on counts: tables, and seeded simulations of whole rollouts."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +9,8 @@ from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.failures import Arm
 from perennial.domain.rollout.spec import Analysis, Latency, Step
 from perennial.domain.rollout.verdict import Finding, MetricFinding, Outcome, Verdict, find_verdict, must_abort
+from tests.support.simulate import ONE, THREE, Ending, Scenario, first_abort, runs, share_of, steady
 
-ONE = (Step(5),)
-THREE = (Step(5), Step(25), Step(50))
 STRICT = Analysis(max_error_rate=0.01)
 
 
@@ -140,86 +138,86 @@ def test_only_a_failed_metric_aborts(outcome: Outcome, looks: int, verdict: Verd
     assert (finding.verdict, finding.reason) == (verdict, reason)
 
 
-def simulate(
-    rng: np.random.Generator,
-    steps: tuple[Step, ...],
-    analysis: Analysis,
-    rates: Callable[[int], tuple[float, float]],
-    *,
-    per_second: int,
-    seconds: int,
-    first_counted: int = 0,
-) -> int | None:
-    """Second of the abort, None when there is none: random routing, one look a second, `rates(second)` per arm."""
-    for number, step in enumerate(steps):
-        canary = rng.binomial(per_second, step.weight / 100, seconds)
-        good, bad = Arm(), Arm()
-        for second in range(first_counted, seconds):
-            mine, other = rates(second)
-            failed = int(rng.binomial(canary[second], mine)), int(rng.binomial(per_second - canary[second], other))
-            bad += Arm(int(canary[second]), failed[0])
-            good += Arm(per_second - int(canary[second]), failed[1])
-            if failed[0] and must_abort(Tally(step.weight, 1, bad, good), analysis, len(steps)):
-                return number * seconds + second + 1
-    return None
-
-
 def test_of_a_thousand_good_canaries_at_most_one_percent_is_aborted() -> None:
     """At the limit itself (1 % failures on both arms, limit 1 %, ratio limit 1): the hardest good canary there is."""
     rng = np.random.default_rng(20260817)
-    edge = Analysis(max_error_rate=0.01, max_error_ratio=1.0)
-    aborted = sum(
-        simulate(rng, THREE, edge, lambda _: (0.01, 0.01), per_second=100, seconds=30) is not None for _ in range(1000)
+    edge = Scenario(
+        steady(0.01, 0.01), 100, analysis=Analysis(max_error_rate=0.01, max_error_ratio=1.0), step_seconds=30
     )
-    assert aborted <= 10
+    assert sum(first_abort(rng, edge) is not None for _ in range(1000)) <= 10
 
 
 def test_a_shared_outage_aborts_no_innocent_canary() -> None:
-    rng = np.random.default_rng(1)
-
     def outage(second: int) -> tuple[float, float]:
         return (0.5, 0.5) if 10 <= second < 20 else (0.001, 0.001)
 
-    assert all(simulate(rng, ONE, STRICT, outage, per_second=100, seconds=30) is None for _ in range(100))
+    rng = np.random.default_rng(1)
+    assert all(first_abort(rng, Scenario(outage, 100, ONE, STRICT, 30)) is None for _ in range(100))
     alone = Tally(5, 1, Arm(50, 25))
     assert must_abort(alone, STRICT, 1)  # the rate alone would have
 
 
 def test_a_tiny_difference_far_below_the_limit_aborts_no_canary() -> None:
     rng = np.random.default_rng(2)
-    steps = (Step(25),)
-    runs = [simulate(rng, steps, STRICT, lambda _: (0.0005, 0.00002), per_second=2000, seconds=60) for _ in range(40)]
-    assert runs == [None] * 40
+    tiny = Scenario(steady(0.0005, 0.00002), 2000, (Step(25),), STRICT, 60)
+    assert [first_abort(rng, tiny) for _ in range(40)] == [None] * 40
 
 
 def test_one_cold_second_before_counting_rejects_no_model() -> None:
-    rng = np.random.default_rng(3)
-
     def cold(second: int) -> tuple[float, float]:
         return (0.6, 0.001) if second == 0 else (0.001, 0.001)
 
-    counted = [simulate(rng, ONE, STRICT, cold, per_second=100, seconds=20) for _ in range(100)]
-    warm = [simulate(rng, ONE, STRICT, cold, per_second=100, seconds=20, first_counted=5) for _ in range(100)]
-    assert warm == [None] * 100
-    eager = Analysis(max_error_rate=0.01, min_failures=1)
-    hasty = [simulate(rng, ONE, eager, cold, per_second=100, seconds=20) for _ in range(100)]
-    assert sum(run is not None for run in hasty) > 30 >= sum(run is not None for run in counted)
+    def aborted(**changes: int) -> int:
+        analysis = Analysis(max_error_rate=0.01, **changes)
+        played = runs(3, Scenario(cold, 100, ONE, analysis, step_seconds=20), 100)
+        return sum(one.ending is Ending.ABORTED for one in played)
+
+    assert aborted() == 0
+    assert aborted(warmup_seconds=0, min_failures=1) > 30 >= aborted(warmup_seconds=0)
 
 
 def test_twenty_percent_errors_at_five_requests_a_second_are_found_in_seconds() -> None:
-    rng = np.random.default_rng(4)
-    times = sorted(
-        simulate(rng, ONE, STRICT, lambda _: (0.2, 0.0005), per_second=100, seconds=60) or 999 for _ in range(300)
-    )
-    assert times[149] <= 6
-    assert times[269] <= 10
+    played = runs(4, Scenario(steady(0.2, 0.0005), 100, ONE, STRICT, 60), 300)
+    assert share_of(Ending.ABORTED, played) == 1
+    counted = sorted(one.counted for one in played)
+    assert counted[149] <= 6
+    assert counted[269] <= 10
+
+
+def test_stable_without_a_request_by_chance_does_not_leave_the_rate_alone() -> None:
+    """At 90 % the first requests may all meet the canary; that stable answers nothing is believed only later."""
+    five = judge(tally(90, (5, 5)), steps=(Step(90),))
+    assert five.verdict is Verdict.WAIT
+    assert judge(tally(90, (100, 20)), steps=(Step(90),)).reason == "TooManyFailures"
+
+
+def test_more_requests_than_its_weight_brings_do_not_condemn_the_canary() -> None:
+    """At 5 % with half of all requests, whoever sent them, half of the failures of an outage are the canary's."""
+    assert judge(tally(5, (1000, 100), (1000, 100))).verdict is Verdict.WAIT
+    assert judge(tally(5, (1000, 300), (1000, 10))).verdict is Verdict.ABORT
+
+
+def test_fewer_requests_than_its_weight_brings_do_not_promote_the_canary_by_ratio() -> None:
+    """At 50 % by weight but 5 % of the requests, few failures are no sign that it is better than stable."""
+    finding = judge(tally(50, (1000, 60), (19_000, 1140)), steps=(Step(50),))
+    assert (finding.verdict, finding.reason) == (Verdict.WAIT, "MayBeFailing")
+    assert judge(tally(50, (10_000, 60), (10_000, 1140)), steps=(Step(50),)).verdict is Verdict.PROMOTE
+
+
+def test_the_time_to_a_verdict_is_known_before_the_canary_gets_its_first_request() -> None:
+    """One request in ten seconds at 5 %: one for the canary in 200 s, 361 are needed."""
+    quiet = judge(tally(5, (0, 0), (6, 0), milliseconds=60_000), analysis=Analysis())
+    assert quiet.eta_seconds == 361 * 200
+    assert "361 without a failure are needed to promote, about 20 h at the present traffic" in quiet.message
 
 
 def test_sticky_callers_are_compared_by_the_requests_that_were_seen_not_by_the_weight() -> None:
     """At 5 % the canary has a busy caller and half of the requests; both arms fail alike."""
     here = tally(5, (1000, 40), (1000, 40))
-    assert judge(here).reason == "TooManyFailures"
     assert judge(here, analysis=replace(STRICT, sticky=True)).reason == "MayBeFailing"
+    idle = tally(25, (50, 20), (3000, 60))  # by the weight, 20 of 80 failures would be no more than its share
+    assert judge(idle, steps=(Step(25),), analysis=replace(STRICT, sticky=True)).reason == "TooManyFailures"
+    assert judge(idle, steps=(Step(25),)).reason == "MayBeFailing"
     worse = tally(5, (1000, 90), (1000, 3))
     assert judge(worse, analysis=replace(STRICT, sticky=True)).reason == "TooManyFailures"
 

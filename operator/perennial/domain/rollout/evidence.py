@@ -94,7 +94,7 @@ class Evidence:
             if difference[0].negative or difference[1].negative:
                 continue
             canary, stable, counted = canary + difference[0], stable + difference[1], True
-        tallies = self.tallies
+        tallies = self.tallies if names == self.codes else ()
         if counted and self.looked is not None:
             elapsed = round((now - self.looked).total_seconds() * 1000)
             tallies = self._with(self.tally(weight), canary, stable, elapsed)

@@ -24,7 +24,7 @@ from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
 from perennial.domain.rollout.stops import VERIFY_SECONDS, stop
-from perennial.domain.rollout.verdict import Finding, Verdict, find_verdict
+from perennial.domain.rollout.verdict import LEANING, Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Promoted, Recorded, Rollout, World
 from perennial.domain.times import rfc3339
 
@@ -103,7 +103,7 @@ def look(world: World, now: datetime) -> Moment:
                 traffic_version=world.recorded.traffic_version,
                 counts_from=rollout.counts_from(analysis.warmup_seconds),
                 now=now,
-                codes=analysis.failure_codes,
+                codes=analysis.counted,
             )
             rollout = replace(rollout, evidence=evidence)
         if live < FULL:
@@ -277,7 +277,7 @@ def _analysing(moment: Moment) -> Change:
     if (moment.now - started).total_seconds() < world.spec.analysis.max_seconds:
         return moment.wait(finding.message)
     words = f"No verdict after {world.spec.analysis.max_seconds} s at {moment.live}%: {finding.message}"
-    if world.spec.analysis.on_inconclusive == "Promote":
+    if world.spec.analysis.on_inconclusive == "Promote" and finding.reason not in LEANING:
         if _needs_approval(moment):
             return _ask_approval(moment, words)
         words += " onInconclusive is Promote, so it goes on."

@@ -70,6 +70,12 @@ class Analysis:
     hold_max_seconds: int = 86400
     sticky: bool = False
 
+    @property
+    def counted(self) -> frozenset[str]:
+        """What the counts depend on: evidence that was counted by other rules cannot be added to."""
+        limit = {f"over {self.latency.max_milliseconds} ms"} if self.latency is not None else set()
+        return self.failure_codes | limit
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:

@@ -130,7 +130,7 @@ def after(state: State, event: Event) -> State:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram and a list of meanings, for docs/spec/rollout-states.md."""
+    """The table as a Mermaid state diagram and a list of meanings, for docs/spec/modeldeployment.md."""
     lines = ["```mermaid", "stateDiagram-v2"]
     for state, row in TRANSITIONS.items():
         by_target: dict[State, list[str]] = {}

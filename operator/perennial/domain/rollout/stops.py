@@ -132,10 +132,11 @@ def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now
     analysis = world.spec.analysis
     waits = finding is not None and finding.verdict is Verdict.WAIT
     in_state = (now - rollout.state_since).total_seconds()
-    if rollout.state is State.HOLDING and waits and in_state >= analysis.hold_max_seconds:
+    if rollout.state is State.HOLDING and waits and finding is not None and in_state >= analysis.hold_max_seconds:
         words = (
-            f"The rollout of {rollout.target.label} expired after {analysis.hold_max_seconds} s without a verdict; "
-            f"it is not rejected: `kubectl perennial retry {world.name}` starts it again."
+            f"The rollout of {rollout.target.label} expired after {analysis.hold_max_seconds} s without a verdict: "
+            f"{finding.message} It is not rejected: `kubectl perennial retry {world.name}` starts it again; a step of "
+            "more weight or a longer holdMaxSeconds gives it more evidence."
         )
         return withdraw(world, recorded, Event.HOLD_EXPIRED, reasons.EXPIRED, words, now, reject=False)
     if rollout.state is State.ANALYSING and waits and finding is not None and analysis.on_inconclusive == "Abort":

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from perennial.domain.rollout import eprocess
 from perennial.domain.rollout.evidence import Evidence, Tally
-from perennial.domain.rollout.spec import Analysis, Step
+from perennial.domain.rollout.spec import FULL, Analysis, Step
 
 
 class Verdict(StrEnum):
@@ -46,21 +46,70 @@ class MetricFinding:
 _UNCLEAR = {Outcome.FAILED: "MetricFailing", Outcome.ERROR: "MetricError", Outcome.NO_DATA: "MetricNoData"}
 _UNCLEAR_WORDS = {Outcome.FAILED: "fails", Outcome.ERROR: "cannot be read", Outcome.NO_DATA: "has no data"}
 
+_CHANCE = 0.001
+"""Less likely than this is not by chance."""
+
+LEANING = frozenset({"MayBeFailing", _UNCLEAR[Outcome.FAILED]})
+"""Reasons to wait that speak against the canary: more than a lack of evidence."""
+
 METRIC_LOOKS_TO_ABORT = 3
 """A metric aborts when it fails this many looks in a row: one scrape may be an accident."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """One check (errors, or slow answers) as numbers: per weight (canary bad, stable bad, share) and the sums."""
+class Pair:
+    """The arms at one weight: bad answers and answers of each, `weight` (percent) of the routing to the canary.
 
-    name: str
-    limit: float
+    sticky: callers keep their revision, so that the weight says nothing about the requests.
+    """
+
+    weight: int
     bad: int
     total: int
     stable_bad: int
-    concurrent: bool
-    pairs: tuple[tuple[int, int, float], ...]
+    stable_total: int
+    sticky: bool
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """(least, most) of the requests that may have been the canary's: by its weight, or as they were counted.
+
+        With random routing they differ by chance alone, otherwise because something else sent requests to one arm: each
+        verdict takes the share that speaks against it. A few busy sticky callers may bring the canary at 5 % half of
+        the requests: there only what was counted is known.
+        """
+        asked = self.weight / FULL
+        seen = self.total / (self.total + self.stable_total) if self.total and self.stable_total else asked
+        return (seen, seen) if self.sticky else (min(asked, seen), max(asked, seen))
+
+    @property
+    def alone(self) -> bool:
+        """Whether stable answers nothing, and not by chance: so many requests in a row hardly all meet the canary."""
+        return self.stable_total == 0 and self.total * math.log(self.weight / FULL) < math.log(_CHANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One check (errors, or slow answers) as numbers: the arms at each weight."""
+
+    name: str
+    limit: float
+    pairs: tuple[Pair, ...]
+
+    @property
+    def bad(self) -> int:
+        """Bad answers of the canary."""
+        return sum(pair.bad for pair in self.pairs)
+
+    @property
+    def total(self) -> int:
+        """Answers of the canary."""
+        return sum(pair.total for pair in self.pairs)
+
+    @property
+    def stable_bad(self) -> int:
+        """Bad answers of stable in the same stretches."""
+        return sum(pair.stable_bad for pair in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,70 +183,34 @@ def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
 
 
 def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
-    checks = [
-        Counts(
-            name="failed",
-            limit=analysis.max_error_rate,
-            bad=sum(t.failures for t in tallies),
-            total=sum(t.canary.requests for t in tallies),
-            stable_bad=sum(t.stable_failures for t in tallies),
-            concurrent=any(t.concurrent for t in tallies),
-            pairs=_pairs([(t, t.failures, t.stable_failures, _requests(t)) for t in tallies if t.concurrent], analysis),
-        )
+    sticky = analysis.sticky
+    failed = [
+        Pair(t.weight, t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky) for t in tallies
     ]
+    checks = [Counts("failed", analysis.max_error_rate, tuple(failed))]
     if analysis.latency is not None:
-        slow = [t for t in tallies if t.stable.logged > 0]
-        checks.append(
-            Counts(
-                name="slow",
-                limit=analysis.latency.allowed_share,
-                bad=sum(min(t.canary.slow, t.canary.logged) for t in tallies),
-                total=sum(t.canary.logged for t in tallies),
-                stable_bad=sum(t.stable.slow for t in tallies),
-                concurrent=bool(slow),
-                pairs=_pairs([(t, t.canary.slow, t.stable.slow, _logged(t)) for t in slow], analysis),
-            )
-        )
+        slow = [
+            Pair(t.weight, min(t.canary.slow, t.canary.logged), t.canary.logged, t.stable.slow, t.stable.logged, sticky)
+            for t in tallies
+        ]
+        checks.append(Counts("slow", analysis.latency.allowed_share, tuple(slow)))
     return checks
 
 
-def _requests(tally: Tally) -> tuple[int, int]:
-    return tally.canary.requests, tally.stable.requests
-
-
-def _logged(tally: Tally) -> tuple[int, int]:
-    return tally.canary.logged, tally.stable.logged
-
-
-def _pairs(
-    stretches: Sequence[tuple[Tally, int, int, tuple[int, int]]], analysis: Analysis
-) -> tuple[tuple[int, int, float], ...]:
-    """(canary bad, stable bad, the canary's share of the requests) for each weight.
-
-    Random routing makes the weight that share. Sticky callers do not: a few busy ones may bring the canary at 5 % half
-    of the requests, so the share is what was counted; without a canary request there is nothing to compare.
-    """
-    if not analysis.sticky:
-        return tuple((bad, stable_bad, tally.weight / 100) for tally, bad, stable_bad, _ in stretches)
-    return tuple(
-        (bad, stable_bad, counted[0] / sum(counted)) for _, bad, stable_bad, counted in stretches if counted[0] > 0
-    )
-
-
 def _abort_log(check: Counts, analysis: Analysis) -> float:
-    """Evidence against: the weaker of rate and ratio, or the rate alone without concurrent stable traffic."""
+    """Evidence against: the weaker of rate and ratio, or the rate alone when stable answers nothing."""
     rate = eprocess.log_rate_above(check.bad, check.total, check.limit)
-    if not check.concurrent:
+    if all(pair.alone for pair in check.pairs):
         return rate
-    return min(rate, eprocess.log_ratio(check.pairs, analysis.max_error_ratio, eprocess.ABORT_GRID))
+    pairs = [(pair.bad, pair.stable_bad, pair.shares[1]) for pair in check.pairs]
+    return min(rate, eprocess.log_ratio(pairs, analysis.max_error_ratio, eprocess.ABORT_GRID))
 
 
 def _promote_log(check: Counts, analysis: Analysis) -> float:
     """Evidence for the canary: the stronger of the two ways."""
     rate = eprocess.log_rate_below(check.bad, check.total, check.limit)
-    if not check.concurrent:
-        return rate
-    return max(rate, eprocess.log_ratio(check.pairs, analysis.max_error_ratio, eprocess.PROMOTE_GRID))
+    pairs = [(pair.bad, pair.stable_bad, pair.shares[0]) for pair in check.pairs]
+    return max(rate, eprocess.log_ratio(pairs, analysis.max_error_ratio, eprocess.PROMOTE_GRID))
 
 
 def _judge(
@@ -250,9 +263,10 @@ def _eta(
     here: Tally, needed: int, analysis: Analysis, steps: Sequence[Step], index: int, held_seconds: float
 ) -> int | None:
     """Seconds until promotion at the present request rate when nothing fails any more; None without traffic."""
-    if here.milliseconds <= 0 or here.canary.requests == 0:
+    both = here.canary.requests + here.stable.requests
+    if here.milliseconds <= 0 or both == 0:
         return None
-    per_percent = here.canary.requests / (here.milliseconds / 1000) / here.weight
+    per_percent = both / (here.milliseconds / 1000) / (FULL if here.concurrent else here.weight)
     total = 0.0
     for position in range(index, len(steps)):
         step = steps[position]
@@ -282,12 +296,12 @@ def _sentence(
     """The words for status, events and the commit."""
     errors = checks[0]
     counted = f"{errors.bad} of {errors.total} canary requests failed at {here.weight}%"
-    if errors.concurrent:
+    if here.concurrent:
         counted += f" (stable: {errors.stable_bad} of {here.stable.requests})"
-    when = f", about {eta} s at the present traffic" if eta is not None else ""
+    when = f", about {_long(eta)} at the present traffic" if eta is not None else ""
     if reason == "TooManyFailures":
         beside = ""
-        if errors.concurrent:
+        if here.concurrent:
             beside = f" and more than {analysis.max_error_ratio:g} times stable's rate"
         return f"{counted}: more than maxErrorRate {analysis.max_error_rate:g} allows{beside}."
     if reason == "TooSlow" and analysis.latency is not None:
@@ -300,14 +314,26 @@ def _sentence(
         failed = next(m for m in metrics if m.failed_looks >= METRIC_LOOKS_TO_ABORT)
         return f"Metric {failed.name} failed {failed.failed_looks} looks in a row: {failed.detail}."
     if reason == "NoTraffic":
-        return f"No request has been counted at {here.weight}% yet; {needed} without a failure are needed to promote."
+        none = f"No canary request has been counted at {here.weight}% yet"
+        return f"{none}; {needed} without a failure are needed to promote{when}."
     if reason in _UNCLEAR.values():
         unclear = next(m for m in metrics if m.outcome is not Outcome.PASSED)
         return f"{counted}; waiting, because metric {unclear.name} {_UNCLEAR_WORDS[unclear.outcome]}: {unclear.detail}."
     if verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return f"{counted}; this is within the limits."
+    if reason == "NotEnoughRequests":
+        short = analysis.min_requests - here.canary.requests
+        return f"{counted}; {short} more are needed at this weight, {needed} without a failure to promote{when}."
     if reason == "MayBeFailing":
         return f"{counted}; the evidence leans towards too many failures, so the weight stays."
     if reason == "HoldSeconds":
         return f"{counted}; waiting for holdSeconds of this step{when}."
     return f"{counted}; {needed} more without a failure are needed to promote{when}."
+
+
+def _long(seconds: int) -> str:
+    """A length of time in the unit that people would use."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds} s"
