@@ -371,6 +371,7 @@ def _listener(layout: Layout) -> JsonObject:
         # The routes say how long a stream may be idle; the default here would cut long answers off after 5 minutes.
         "stream_idle_timeout": "0s",
         "http_protocol_options": {"accept_http_10": True},
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "rds": {"route_config_name": ROUTES, "config_source": _from_file(layout.routes)},
         "http_filters": [
             _ready_filter(),
