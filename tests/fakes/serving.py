@@ -28,6 +28,7 @@ class FakeRouters:
         self.started: dict[str, dict[str, float]] = {}
         self.tokens: list[str] = []
         self.collected = 0
+        self.inputs: dict[str, Any] = {}
         self.seen_weights: list[dict[str, int]] = []
         self._applied: dict[str, dict[str, tuple[int, dict[str, int]]]] = {}
         self._counts: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -91,7 +92,12 @@ class FakeRouters:
         started = self.started.get(pod, STARTED)
         head = {"pod": pod, "podUid": uid, "started": started}
         applied = {
-            name: {"trafficVersion": version, "weights": dict(weights), "confirmed": True}
+            name: {
+                "trafficVersion": version,
+                "weights": dict(weights),
+                "confirmed": True,
+                "inputs": {revision: self.inputs.get(revision) for revision in weights},
+            }
             for name, (version, weights) in self._applied.get(pod, {}).items()
             if deployment in (None, name)
         }

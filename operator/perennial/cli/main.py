@@ -185,7 +185,10 @@ def _deployment_command(verb: str, text: str) -> None:
         _command(context, kinds.MODEL_DEPLOYMENT, deployment, verb, revision)
 
 
-_deployment_command("promote", "Give the canary all requests now, whatever the evidence.")
+_deployment_command(
+    "promote",
+    "Let a canary go on that waits for approval; any other gets all requests now, whatever the evidence.",
+)
 _deployment_command("abort", "Take all requests from the canary now and reject its revision.")
 _deployment_command("retry", "Try a rejected or expired revision again.")
 _deployment_command("skip", "Skip the rest of this step.")

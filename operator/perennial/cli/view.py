@@ -8,6 +8,12 @@ from perennial.domain import conditions
 from perennial.domain.decision import JsonObject
 
 HISTORY = 5
+_SAID = {
+    "Step": "step approved",
+    "Signature": "changed inputs approved",
+    "Promote": "promotion ordered",
+    "Skip": "skip ordered",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,10 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
         )
         if analysis.get("reason"):
             lines.append(f"           {analysis.get('verdict', '')}: {analysis['reason']}")
+    lines += [
+        f"           {_SAID[word['said']]} by {word['by']} at {word['weight']} %, {word['time']}"
+        for word in rollout.get("approvals", ())
+    ]
     if rollout.get("etaSeconds") is not None:
         lines.append(f"           about {rollout['etaSeconds']} s to go at this rate of requests")
     return lines

@@ -151,7 +151,8 @@ class DeploymentObserver:
             return ()
         of = (rollout.id, str(rollout.state), recorded.traffic_version)
         last = self._looks.get(key)
-        verifying = rollout.state in (State.SHIFTING, State.WITHDRAWING)
+        checking = rollout.state is State.SCALING and rollout.checking_since is not None
+        verifying = checking or rollout.state in (State.SHIFTING, State.WITHDRAWING)
         period = VERIFY_SECONDS if verifying else float(spec.analysis.period_seconds)
         pods = await self._fleet.ready_pods(namespace)
         warm = last is not None and last.time < rollout.counts_from(spec.analysis.warmup_seconds) <= now

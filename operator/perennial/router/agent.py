@@ -24,6 +24,7 @@ from perennial.router.follow import Follower, NamespaceReader
 from perennial.router.http import Identity, Pages, Token
 from perennial.router.model import Snapshot
 from perennial.router.observer import Observer, handlers
+from perennial.router.signatures import Signatures
 from perennial.router.tallies import RequestCounts
 
 log = logging.getLogger(__name__)
@@ -61,12 +62,15 @@ class Agent:
         self._admin = EnvoyAdmin(settings.layout.admin_port)
         self._endpoints = EndpointService()
         self._observer = Observer()
+        self._signatures = Signatures()
         self._requests = RequestCounts(self._admin, self._observer.restart)
         self._applier = Applier(settings.layout, self._admin, self._endpoints, self._requests_seen)
         self._reader = NamespaceReader(settings.namespace, settings.kubeconfig)
         self._follower = Follower(settings.namespace, self._reader, self._take)
         identity = Identity(settings.pod, settings.pod_uid, time.time())
-        self._pages = Pages(identity, settings.token, self._applier, self._observer, self._requests, time.time)
+        self._pages = Pages(
+            identity, settings.token, self._applier, self._observer, self._requests, self._signatures, time.time
+        )
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains if the pod is going, and returns."""
@@ -81,7 +85,8 @@ class Agent:
         await web.TCPSite(runner, self._settings.host, self._settings.port).start()
         stopping = asyncio.create_task(stop.wait())
         tasks = [
-            asyncio.create_task(work) for work in (self._applier.run(), self._follower.run(), self._check_for_ever())
+            asyncio.create_task(work)
+            for work in (self._applier.run(), self._follower.run(), self._signatures.run(), self._check_for_ever())
         ]
         drain = asyncio.create_task(self._drain_when_told())
         try:
@@ -108,6 +113,7 @@ class Agent:
 
     def _take(self, snapshot: Snapshot) -> None:
         self._observer.follow(snapshot)
+        self._signatures.follow(snapshot)
         self._applier.submit(snapshot)
 
     async def _requests_seen(self) -> None:

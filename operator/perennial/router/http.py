@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from perennial.router.admin import EnvoyAway
 from perennial.router.apply import Applier
 from perennial.router.observer import DeploymentCounts, Observer, RevisionLog
+from perennial.router.signatures import Signatures
 from perennial.router.tallies import RequestCounts
 
 _OPEN = frozenset({"/healthz", "/readyz"})
@@ -59,6 +60,7 @@ class Pages:
         applier: Applier,
         observer: Observer,
         requests: RequestCounts,
+        signatures: Signatures,
         clock: Callable[[], float],
     ) -> None:
         self._identity = identity
@@ -66,6 +68,7 @@ class Pages:
         self._applier = applier
         self._observer = observer
         self._requests = requests
+        self._signatures = signatures
         self._clock = clock
         self.draining = False
         self.final_read = asyncio.Event()
@@ -96,6 +99,7 @@ class Pages:
         deployments = await self._applier.status(request.query.get("deployment"))
         for name, state in deployments.items():
             state["baseline"] = self._observer.baseline(name)
+            state["inputs"] = self._signatures.of(name)
         return _json({**self._head(), "deployments": deployments})
 
     async def _counts(self, request: web.Request) -> web.Response:

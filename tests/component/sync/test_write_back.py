@@ -155,6 +155,26 @@ async def test_a_promotion_is_recorded_and_closes_its_predecessors_entry(bench: 
     assert bench.person.log() == before
 
 
+async def test_who_approved_a_promotion_is_recorded_in_git(bench: Bench) -> None:
+    world = await began(bench)
+    await train(world, "rain-r1", 1)
+    commit = world.obj(MDEP, "rain")["metadata"]["annotations"]["perennial.dev/commit"]
+    promoted = {"version": "rain-r1", "revision": "rev1", "commit": commit, "promotedTime": _promoted("rain-r1")}
+    report(
+        world,
+        stable={"version": "rain-r1", "revision": "rev1"},
+        history=[{**promoted, "approvedBy": "ada, system:serviceaccount:team:ci"}],
+    )
+    await world.settle()
+    assert spec_of(bench, "rain-r1")["served"] == [
+        {
+            "deployment": "rain",
+            "fromTime": _promoted("rain-r1"),
+            "approvedBy": "ada, system:serviceaccount:team:ci",
+        }
+    ]
+
+
 async def test_a_failed_canary_is_reverted_and_rejected_in_one_commit(bench: Bench) -> None:
     world = await first_served(bench)
     await train(world, "rain-r2", 2)

@@ -98,6 +98,13 @@ def test_status_shows_what_serves_and_exits_2_while_not_ready(
     assert "stable   rain-r1  revision aaaa1111  100 % of requests  1/1 ready" in shown
 
 
+def test_status_shows_who_let_a_rollout_go_on(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"by": "ada", "said": "Signature", "weight": 0, "time": "2026-01-01T00:00:00Z"}
+    rollout = {"targetRevision": "bbbb2222", "step": 1, "steps": 3, "approvals": [said]}
+    cluster.run("status", "rain", objects=(deployment(rollout=rollout),))
+    assert "changed inputs approved by ada at 0 %, 2026-01-01T00:00:00Z" in capsys.readouterr().out
+
+
 def test_status_exits_0_when_ready(cluster: Cluster) -> None:
     assert cluster.run("status", "rain", objects=(deployment(conditions=[ready("True", "Serving", "")]),)) == 0
 

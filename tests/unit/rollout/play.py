@@ -1,7 +1,8 @@
 """A toy cluster for rollout decisions: applies statuses and actions to frozen worlds, with no API server and no clock.
 
-Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`. Failures follow
-`error_rates`, or `rates` where they change in time; with `rng` requests and failures are random.
+Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`, and unless `silent`
+they tell the `inputs` of revisions (of one not in it: that its server does not tell). Failures follow `error_rates`, or
+`rates` where they change in time; with `rng` requests and failures are random.
 """
 
 import copy
@@ -28,6 +29,7 @@ from perennial.domain.rollout.plan import (
     SetAutoscaler,
 )
 from perennial.domain.rollout.recorded import recorded_from_status
+from perennial.domain.rollout.signature import Signature
 from perennial.domain.rollout.spec import read_spec
 from perennial.domain.rollout.world import (
     Artifact,
@@ -96,6 +98,8 @@ class Play:
     generation: int = 0
     asked: Any = None
     moves: set[tuple[str, str]] = field(default_factory=set)
+    inputs: dict[str, Signature | None] = field(default_factory=dict)
+    silent: bool = False
 
     @property
     def recorded(self) -> Recorded:
@@ -242,7 +246,8 @@ class Play:
     def _router(self, pod: str) -> RouterSeen:
         version, weights = self.applied.get(pod, (-1, {}))
         recorded = self.recorded
-        seen = RouterSeen(pod, f"uid-{pod}", True, version, True, weights)
+        inputs = {} if self.silent else {revision: self.inputs.get(revision) for revision in self.revisions}
+        seen = RouterSeen(pod, f"uid-{pod}", True, version, True, weights, inputs=inputs)
         counts = self.counts.get(pod, {})
         rollout, stable = recorded.rollout, recorded.stable
         if rollout is None:

@@ -426,7 +426,8 @@ def test_no_router_ready_holds_before_the_weight_counts() -> None:
     play = Play().begin()
     play.routers = []
     play.settle()
-    assert play.state == "Shifting"
+    play.tick(10)
+    assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 0)
     assert "No router is ready" in play.words()
 
 

@@ -34,6 +34,7 @@ from perennial.api.v1alpha1.types import (
     ModelName,
     Name,
     Percent,
+    PersonName,
     PositiveDecimal,
     Quantity,
     Reason,
@@ -367,6 +368,17 @@ class AnalysisStatus(Model):
     reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
 
 
+class ApprovalStatus(Model):
+    """One person's word that let the rollout go on."""
+
+    by: PersonName = Field(description="The user name in the command.")
+    said: Literal["Step", "Signature", "Promote", "Skip"] = Field(
+        description="What was let pass: a step's approval, changed inputs, or by order all or one of the steps left."
+    )
+    weight: Percent = Field(description="Percent of the requests that the canary had.")
+    time: Timestamp = Field(description="When.")
+
+
 class RolloutStatus(Model):
     """The rollout in progress."""
 
@@ -387,6 +399,15 @@ class RolloutStatus(Model):
     commit: Commit | None = Field(default=None, description="The Git commit that started it.")
     stable_replicas: Count | None = Field(default=None, description="Stable's replicas when it began.")
     approved_step: Count | None = Field(default=None, description="Weight of the last step that a person approved.")
+    approvals: Annotated[tuple[ApprovalStatus, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=(), description="Who let it go on, oldest first."
+    )
+    signature_time: Timestamp | None = Field(
+        default=None, description="When the routers were first asked for the inputs of stable and canary."
+    )
+    signature_difference: Sentence | None = Field(
+        default=None, description="What differs between the inputs of stable and canary, when a person must approve it."
+    )
     short_time: Timestamp | None = Field(default=None, description="Since when the canary lacks available pods.")
     replacing: bool = Field(default=False, description="Whether the canary takes stable's place for lack of room.")
     reason: Reason | None = Field(default=None, description="Why it is withdrawn, in one word.")
@@ -419,6 +440,7 @@ class PromotedRevision(Model):
     digest: Digest | None = Field(default=None, description="Digest of its artifact.")
     promoted_time: Timestamp = Field(description="When.")
     commit: Commit | None = Field(default=None, description="The Git commit that named it.")
+    approved_by: PersonName | None = Field(default=None, description="Who let its rollout go on.")
 
 
 class ModelDeploymentStatus(Status):

@@ -25,6 +25,7 @@ from perennial.api.v1alpha1.types import (
     Metrics,
     ModelName,
     Name,
+    PersonName,
     PositiveDecimal,
     Sentence,
     StringMap,
@@ -181,7 +182,7 @@ class Served(Model):
     to_time: Timestamp | None = Field(default=None, description="When another version took over; unset: it serves.")
     requests: Count | None = Field(default=None, description="Requests of its canary.")
     failures: Count | None = Field(default=None, description="Failed requests of its canary.")
-    approved_by: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="Who approved it.")
+    approved_by: PersonName | None = Field(default=None, description="Who approved it.")
     reason: Sentence | None = Field(default=None, description="Why it was promoted.")
 
 

@@ -65,6 +65,8 @@ Share = Annotated[str, Field(min_length=1, max_length=20, pattern=SHARE)]
 
 Sentence = Annotated[str, Field(max_length=1000)]
 """What happened, why, and what to do next."""
+PersonName = Annotated[str, Field(max_length=256)]
+"""A user name, or several with commas between them."""
 Reason = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
 Timestamp = Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
 Commit = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{7,64}$")]

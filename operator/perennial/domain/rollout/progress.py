@@ -10,6 +10,8 @@ from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
+from perennial.domain.rollout.approval import MAX_APPROVALS, Approval, Said, names_of
+from perennial.domain.rollout.ask import signature_words, signatures, step_waits
 from perennial.domain.rollout.change import (
     MAX_HISTORY,
     Change,
@@ -153,18 +155,42 @@ def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
         )
         return ignored(words)
     label = rollout.target.label
-    if rollout.state is State.REPLACING or (rollout.state is State.SHIFTING and rollout.weight == FULL):
+    on_its_way = rollout.state in (State.SCALING, State.SHIFTING) and rollout.weight == FULL
+    if rollout.state is State.REPLACING or on_its_way:
         return ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
-    if command.verb == "promote" and rollout.state is State.APPROVAL:
-        weight = next_weight(moment.world, moment.live)
-        words = f"{command.by} approved {label} at {moment.live}%; next is {weight}%."
-        note = EventNote(reasons.APPROVED, words)
-        return moment.next_step(Event.APPROVED, weight, words, note, approved_weight=moment.live)
+    if rollout.state is State.APPROVAL and (command.verb == "promote" or moment.live == 0):
+        return _approve(moment, command)
     skip = command.verb == "skip"
     weight = next_weight(moment.world, rollout.weight) if skip else FULL
     words = f"{command.by} ordered {command.verb} of {label}; next is {weight}%."
     event = Event.SKIP_ORDERED if skip else Event.PROMOTE_ORDERED
-    return moment.next_step(event, weight, words, EventNote(reasons.COMMAND_DONE, words))
+    approvals = _approvals(moment, command, Said.SKIP if skip else Said.PROMOTE)
+    return moment.next_step(event, weight, words, EventNote(reasons.COMMAND_DONE, words), approvals=approvals)
+
+
+def _approve(moment: Moment, command: Command) -> Change | EventNote:
+    """A person's answer: to a step's question the next weight follows, to that about changed inputs the first one."""
+    label = moment.rollout.target.label
+    if moment.live > 0:
+        weight = next_weight(moment.world, moment.live)
+        words = f"{command.by} approved {label} at {moment.live}%; next is {weight}%."
+        approvals = _approvals(moment, command, Said.STEP)
+        note = EventNote(reasons.APPROVED, words)
+        return moment.next_step(Event.APPROVED, weight, words, note, approved_weight=moment.live, approvals=approvals)
+    if command.verb != "promote":
+        return ignored(
+            f"{command.verb} is ignored: the inputs of {label} differ from stable's, and only promote approves them."
+        )
+    weight = moment.rollout.weight
+    words = f"{command.by} approved the changed inputs of {label}; next is {weight}%."
+    approvals = _approvals(moment, command, Said.SIGNATURE)
+    return moment.next_step(Event.APPROVED, weight, words, EventNote(reasons.APPROVED, words), approvals=approvals)
+
+
+def _approvals(moment: Moment, command: Command, said: Said) -> tuple[Approval, ...]:
+    """The record with this word added."""
+    entry = Approval(command.by, said, moment.live, rfc3339(moment.now))
+    return (*moment.rollout.approvals, entry)[:MAX_APPROVALS]
 
 
 def _scaling(moment: Moment) -> Change:
@@ -172,10 +198,28 @@ def _scaling(moment: Moment) -> Change:
     world, rollout = moment.world, moment.rollout
     needed, available = world.replicas_for(rollout.weight), _available(world, rollout)
     if available >= needed:
-        return _set_weight(moment)
+        return _first_look(moment) or _set_weight(moment)
     if _no_room(moment):
         return _replace_stable(moment)
     return moment.wait(_pods_words(world, rollout, available, needed))
+
+
+def _first_look(moment: Moment) -> Change | None:
+    """Before the first weight: the inputs of stable and canary, as their servers tell them; None when it may go on."""
+    world, rollout = moment.world, moment.rollout
+    found = signatures(world, rollout, moment.now)
+    if not found.known:
+        words = f"The pods of {rollout.target.label} are available; the routers read which inputs its model wants."
+        if not world.routers:
+            words = f"No router is ready: {rollout.weight}% for {rollout.target.label} waits for one."
+        since = rollout.checking_since or moment.now
+        recorded = replace(moment.recorded, rollout=replace(rollout, checking_since=since))
+        return Change(recorded, words=words, finding=moment.finding, requeue=VERIFY_SECONDS)
+    if found.difference is None:
+        return None
+    words = signature_words(world, rollout, found.difference)
+    note = EventNote(reasons.SIGNATURE_DIFFERS, words, "Warning")
+    return moment.go(Event.SIGNATURE_DIFFERS, words, note, difference=found.difference)
 
 
 def _set_weight(moment: Moment) -> Change:
@@ -248,7 +292,8 @@ def _promoted(moment: Moment) -> Change:
     recorded, rollout = moment.recorded, moment.rollout
     target = rollout.target
     moved(rollout, Event.FULL_WEIGHT_VERIFIED, moment.now)
-    entry = Promoted(target.revision, target.version, target.digest, rfc3339(moment.now), rollout.commit)
+    approved_by = names_of(rollout.approvals)
+    entry = Promoted(target.revision, target.version, target.digest, rfc3339(moment.now), rollout.commit, approved_by)
     promoted = replace(
         recorded,
         stable=target,
@@ -278,7 +323,7 @@ def _analysing(moment: Moment) -> Change:
         return moment.wait(finding.message)
     words = f"No verdict after {world.spec.analysis.max_seconds} s at {moment.live}%: {finding.message}"
     if world.spec.analysis.on_inconclusive == "Promote" and finding.reason not in LEANING:
-        if _needs_approval(moment):
+        if step_waits(world, rollout, moment.live):
             return _ask_approval(moment, words)
         words += " onInconclusive is Promote, so it goes on."
         note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
@@ -288,17 +333,12 @@ def _analysing(moment: Moment) -> Change:
 
 
 def _step_done(moment: Moment, finding: Finding) -> Change:
-    if _needs_approval(moment):
+    if step_waits(moment.world, moment.rollout, moment.live):
         return _ask_approval(moment, finding.message)
     weight = next_weight(moment.world, moment.live)
     words = f"{finding.message} Next is {weight}%."
     event = Event.PROMOTE_SHOWN if finding.verdict is Verdict.PROMOTE else Event.STEP_DONE
     return moment.next_step(event, weight, words, EventNote(reasons.STEP_STARTED, words))
-
-
-def _needs_approval(moment: Moment) -> bool:
-    step = next((s for s in moment.world.spec.steps if s.weight == moment.live), Step(moment.live))
-    return step.approval and moment.rollout.approved_weight != moment.live
 
 
 def _ask_approval(moment: Moment, said: str) -> Change:
@@ -307,6 +347,8 @@ def _ask_approval(moment: Moment, said: str) -> Change:
 
 
 def _approval(moment: Moment) -> Change:
+    if moment.live == 0 and moment.rollout.difference is not None:
+        return moment.wait(signature_words(moment.world, moment.rollout, moment.rollout.difference))
     said = moment.finding.message if moment.finding is not None else ""
     return moment.wait(f"{said} Waits for a person: `kubectl perennial promote {moment.world.name}` lets it go on.")
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.approval import Approval, Said
 from perennial.domain.rollout.evidence import evidence_from_status, evidence_to_status
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import Promoted, Recorded, Rejection, RevisionRef, Rollout
@@ -28,7 +29,14 @@ def recorded_from_status(status: Mapping[str, Any]) -> Recorded:
         rejected=tuple(_read_rejection(r) for r in status.get("rejected", [])),
         expired=_read_rejection(expired) if expired else None,
         history=tuple(
-            Promoted(h["revision"], h.get("version"), h.get("digest"), h["promotedTime"], h.get("commit"))
+            Promoted(
+                h["revision"],
+                h.get("version"),
+                h.get("digest"),
+                h["promotedTime"],
+                h.get("commit"),
+                h.get("approvedBy"),
+            )
             for h in status.get("history", [])
         ),
         commands=tuple(status.get("commands", [])),
@@ -50,7 +58,14 @@ def status_of_recorded(recorded: Recorded) -> JsonObject:
         status["expired"] = _rejection_status(recorded.expired)
     if recorded.history:
         status["history"] = [
-            _present(revision=h.revision, version=h.version, digest=h.digest, promotedTime=h.promoted, commit=h.commit)
+            _present(
+                revision=h.revision,
+                version=h.version,
+                digest=h.digest,
+                promotedTime=h.promoted,
+                commit=h.commit,
+                approvedBy=h.approved_by,
+            )
             for h in recorded.history
         ]
     if recorded.commands:
@@ -98,6 +113,11 @@ def _read_rollout(status: Mapping[str, Any]) -> Rollout:
         verified=_read_time(status.get("weightVerifiedTime")),
         short_since=_read_time(status.get("shortTime")),
         approved_weight=status.get("approvedStep"),
+        approvals=tuple(
+            Approval(a["by"], Said(a["said"]), int(a["weight"]), a["time"]) for a in status.get("approvals", ())
+        ),
+        checking_since=_read_time(status.get("signatureTime")),
+        difference=status.get("signatureDifference"),
         replacing=bool(status.get("replacing", False)),
         reason=status.get("reason"),
         message=status.get("message"),
@@ -123,6 +143,10 @@ def _rollout_status(rollout: Rollout) -> JsonObject:
         weightVerifiedTime=_time_text(rollout.verified),
         shortTime=_time_text(rollout.short_since),
         approvedStep=rollout.approved_weight,
+        approvals=[{"by": a.by, "said": str(a.said), "weight": a.weight, "time": a.time} for a in rollout.approvals]
+        or None,
+        signatureTime=_time_text(rollout.checking_since),
+        signatureDifference=rollout.difference,
         replacing=rollout.replacing,
         reason=rollout.reason,
         message=rollout.message,

@@ -7,6 +7,7 @@ from typing import Any
 
 from perennial.domain.rollout.evidence import Reading
 from perennial.domain.rollout.failures import read_arm
+from perennial.domain.rollout.signature import read_signatures
 from perennial.domain.rollout.world import Recorded, RouterSeen
 
 
@@ -36,6 +37,7 @@ def read_router(
         confirmed=confirmed,
         weights={str(r): int(w) for r, w in (mine.get("weights") or {}).items() if int(w) > 0},
         created=created,
+        inputs=read_signatures(mine.get("inputs")),
     )
     rollout = recorded.rollout
     counters = (counts.get("deployments") or {}).get(deployment)

@@ -38,6 +38,7 @@ class Event(StrEnum):
     FULL_WEIGHT_VERIFIED = "FullWeightVerified"
     STEP_DONE = "StepDone"
     APPROVAL_NEEDED = "ApprovalNeeded"
+    SIGNATURE_DIFFERS = "SignatureDiffers"
     APPROVED = "Approved"
     PROMOTE_SHOWN = "PromoteShown"
     PROMOTE_ORDERED = "PromoteOrdered"
@@ -60,7 +61,7 @@ MEANINGS: Mapping[State, str] = {
     State.SCALING: "the canary's pods for the next weight become available",
     State.SHIFTING: "the weight is in status.traffic; routers confirm it",
     State.ANALYSING: "requests are counted; every look may abort, advance or promote",
-    State.APPROVAL: "the step is done; a person lets it go on",
+    State.APPROVAL: "the step is done, or at weight 0 the inputs differ from stable's; a person lets it go on",
     State.HOLDING: "no verdict by maxSeconds; counting goes on at this weight",
     State.REPLACING: "no room beside stable: stable is scaled down so that the canary can start",
     State.WITHDRAWING: "weight 0 is in status.traffic; routers confirm it, and stable is whole again",
@@ -102,6 +103,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         **_ON,
         Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.PODS_AVAILABLE: State.SHIFTING,
+        Event.SIGNATURE_DIFFERS: State.APPROVAL,
         Event.NO_ROOM: State.REPLACING,
     },
     State.REPLACING: {**_BACK, Event.PODS_AVAILABLE: State.SHIFTING},

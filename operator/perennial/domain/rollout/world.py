@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.approval import Approval
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.evidence import Evidence, Reading
+from perennial.domain.rollout.signature import Signature
 from perennial.domain.rollout.spec import DeploymentSpec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.verdict import MetricFinding
@@ -87,6 +89,7 @@ class Promoted:
     digest: str | None
     promoted: str
     commit: str | None
+    approved_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class Rollout:
     """status.rollout: the rollout in progress. weight: what the current step aims at (100: the promotion).
 
     short_since: since when the canary lacks available pods; verified: when every ready router confirmed its weight.
+    checking_since: when its pods were first there and the input signatures were asked for; difference: what differs in
+    them, when a person must approve it.
     """
 
     id: str
@@ -108,6 +113,9 @@ class Rollout:
     verified: datetime | None = None
     short_since: datetime | None = None
     approved_weight: int | None = None
+    approvals: tuple[Approval, ...] = ()
+    checking_since: datetime | None = None
+    difference: str | None = None
     replacing: bool = False
     reason: str | None = None
     message: str | None = None
@@ -165,7 +173,8 @@ class RevisionSeen:
 @dataclass(frozen=True, slots=True)
 class RouterSeen:
     """A ready router. answered: it told its state; confirmed: its Envoy itself reports what status.traffic of
-    `traffic_version` asks for; weights: what its routes give (zero left out); created: when its pod was made."""
+    `traffic_version` asks for; weights: what its routes give (zero left out); created: when its pod was made; inputs:
+    the input signatures of revisions that it has read (None: their server does not tell)."""
 
     pod: str
     uid: str
@@ -175,6 +184,7 @@ class RouterSeen:
     weights: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
     created: datetime | None = None
+    inputs: Mapping[str, Signature | None] = field(default_factory=dict)
 
     def serves(self, recorded: Recorded) -> bool:
         """Whether it applies exactly the weights of status."""

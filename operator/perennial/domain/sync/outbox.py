@@ -24,7 +24,7 @@ class Change:
     """One thing to write.
 
     moment: the time that its record carries ("": when it was recorded as pending). revision, word: what was rejected
-    and why, in one word.
+    and why, in one word. approved_by: who let what serves go on.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Change:
     to_version: str | None = None
     revision: str | None = None
     word: str | None = None
+    approved_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def _served(world: OutboxWorld, deployment: DeploymentView) -> list[Change]:
         return []
     reason = f"{version} was promoted to stable of {deployment.name}"
     identity = change_id(world.scope, "Served", deployment.name, version, moment)
-    return [Change(identity, "Served", deployment.name, version, reason, moment)]
+    by = history[0].get("approvedBy")
+    return [Change(identity, "Served", deployment.name, version, reason, moment, approved_by=by)]
 
 
 def _updates(world: OutboxWorld, deployment: DeploymentView, versions: Iterable[VersionView]) -> list[Change]:

@@ -125,7 +125,8 @@ def _served(state: "_State", change: Change) -> tuple[Outcome, str]:
         name = document.content["metadata"]["name"]
         if name != change.version:
             state.record(name, lambda spec: records.close_served(spec, change.deployment, change.moment))
-    state.record(change.version, lambda spec: records.add_served(spec, change.deployment, {"fromTime": change.moment}))
+    entry = {"fromTime": change.moment} | ({"approvedBy": change.approved_by} if change.approved_by else {})
+    state.record(change.version, lambda spec: records.add_served(spec, change.deployment, entry))
     return "Written", f"{change.version} serves {change.deployment} since {change.moment}"
 
 

@@ -1,0 +1,45 @@
+"""When a person is asked to let a rollout go on, and in which words. Pure; progress.py moves it by the table."""
+
+from datetime import datetime
+
+from perennial.domain.conditions import bounded
+from perennial.domain.rollout.approval import Said
+from perennial.domain.rollout.signature import Compared, compare
+from perennial.domain.rollout.spec import Step
+from perennial.domain.rollout.world import Rollout, World
+
+SIGNATURE_SECONDS = 5.0
+"""How long ready routers have to tell both signatures; then they are unknown, which holds nothing up."""
+_LONGEST = 600
+"""Bytes of a difference: the sentence around it must fit a condition."""
+
+
+def step_waits(world: World, rollout: Rollout, live: int) -> bool:
+    """Whether the step at the live weight needs a person who has not spoken yet."""
+    step = next((s for s in world.spec.steps if s.weight == live), Step(live))
+    return step.approval and rollout.approved_weight != live
+
+
+def signatures(world: World, rollout: Rollout, now: datetime) -> Compared:
+    """What is known about the inputs of stable and canary before the first weight; not `known`: wait a little.
+
+    Settled without a look when there is no stable to compare with, when the canary has had requests already, or when a
+    person has approved its inputs.
+    """
+    stable = world.recorded.stable
+    approved = any(approval.said is Said.SIGNATURE for approval in rollout.approvals)
+    if stable is None or approved or world.recorded.weight_of(rollout.target.revision) > 0:
+        return Compared(True)
+    found = compare((router.inputs for router in world.routers), stable.revision, rollout.target.revision)
+    if found.known:
+        return Compared(True, bounded(found.difference, _LONGEST) if found.difference else None)
+    waited = (now - rollout.checking_since).total_seconds() if rollout.checking_since is not None else 0.0
+    return Compared(bool(world.routers) and waited >= SIGNATURE_SECONDS)  # without a router nothing can go on anyway
+
+
+def signature_words(world: World, rollout: Rollout, difference: str) -> str:
+    """The question about changed inputs, as a sentence."""
+    return (
+        f"The inputs of {rollout.target.label} differ from stable's: {difference}. It stays at 0% until a person lets it "
+        f"go on: `kubectl perennial promote {world.name}` gives it {rollout.weight}%, `abort` rejects it."
+    )

@@ -1,0 +1,243 @@
+"""A person is asked: approval steps, changed inputs, orders while suspended, and who is recorded."""
+
+import pytest
+
+from perennial.domain.rollout.signature import Tensor, difference, read_signatures
+from tests.unit.rollout.play import Play, spec_of, target
+from tests.unit.rollout.test_decide import A, B, C, order, started
+
+X = (Tensor("x", "FP64", (-1, 1)),)
+Y = (Tensor("y", "FP64", (-1, 1)),)
+
+
+def asked(**spec: object) -> Play:
+    """A canary of B whose inputs differ from stable A's, as the routers tell."""
+    play = Play(spec=spec_of(**spec), inputs={A: X, B: Y}).begin()
+    play.settle()
+    return play
+
+
+def test_a_canary_with_other_inputs_gets_no_request_before_a_person_lets_it() -> None:
+    play = asked()
+    play.tick(30)
+    assert (play.state, max(play.weights)) == ("Approval", 0)
+    assert 'input "x" is FP64 [-1, 1] in stable and missing in the canary' in play.words()
+    assert 'input "y" is missing in stable and FP64 [-1, 1] in the canary' in play.words()
+    assert "`kubectl perennial promote rain` gives it 5%" in play.words()
+    assert play.condition("Available") == ("True", "Serving")
+    assert "SignatureDiffers" in play.reasons()
+
+
+def test_promote_lets_it_go_on_with_the_first_step_and_is_remembered() -> None:
+    play = asked()
+    order(play, "promote")
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    said = play.status["rollout"]["approvals"]
+    assert [(a["by"], a["said"], a["weight"]) for a in said] == [("ann", "Signature", 0)]
+    play.run(100)
+    assert {5, 25, 50} <= set(play.weights)
+    assert play.status["stable"]["revision"] == B
+    assert play.status["history"][0]["approvedBy"] == "ann"
+
+
+def test_abort_takes_the_question_back() -> None:
+    play = asked()
+    order(play, "abort")
+    assert play.status["stable"]["revision"] == A
+    assert play.status["rejected"][0]["reason"] == "Aborted"
+    assert max(play.weights) == 0
+
+
+def test_skip_does_not_answer_the_question_about_inputs() -> None:
+    play = asked()
+    order(play, "skip")
+    assert (play.state, max(play.weights)) == ("Approval", 0)
+    assert "only promote approves them" in play.events[-1].message
+
+
+def test_an_early_promote_is_no_answer_to_a_question_that_was_not_asked_yet() -> None:
+    play = Play(stuck={B}, inputs={A: X, B: Y}).begin()
+    play.settle()
+    order(play, "promote")
+    play.recover(B)
+    play.settle()
+    assert (play.state, max(play.weights)) == ("Approval", 0)
+    order(play, "promote", id_="c2")
+    assert play.status["stable"]["revision"] == B
+    assert [a["said"] for a in play.status.get("rollout", {}).get("approvals", [])] == []
+    assert play.status["history"][0]["approvedBy"] == "ann"
+
+
+def test_another_version_named_meanwhile_is_asked_about_anew() -> None:
+    play = asked()
+    order(play, "promote")
+    play.target, play.inputs[C] = target(C), Y
+    play.settle()
+    play.run(60, until="Approval")
+    assert play.status["rollout"]["targetRevision"] == C
+    assert play.status["canary"]["weight"] == 0
+
+
+def test_naming_stable_again_ends_the_question() -> None:
+    play = asked()
+    play.target = target(A)
+    play.settle()
+    assert play.condition("Ready") == ("True", "Serving")
+
+
+@pytest.mark.parametrize(("stable", "canary"), [(X, None), (None, Y), (None, None), (X, X)])
+def test_the_same_inputs_and_those_that_a_server_does_not_tell_hold_nothing_up(stable: object, canary: object) -> None:
+    play = Play(inputs={A: stable, B: canary}).begin()  # type: ignore[dict-item]
+    play.settle()
+    assert play.state == "Analysing"
+
+
+def test_routers_that_tell_nothing_hold_the_first_weight_up_for_some_seconds_only() -> None:
+    play = Play(silent=True).begin()
+    play.settle()
+    assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 0)
+    play.tick(4)
+    assert play.state == "Scaling"
+    play.tick(1)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+
+
+def test_a_router_that_tells_late_is_still_heard() -> None:
+    play = Play(silent=True, inputs={A: X, B: Y}).begin()
+    play.settle()
+    play.tick(2)
+    play.silent = False
+    play.settle()
+    assert play.state == "Approval"
+
+
+def test_the_first_version_has_nothing_to_differ_from() -> None:
+    play = Play(silent=True)
+    play.settle()
+    assert play.status["stable"]["revision"] == A
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "words"),
+    [
+        (X, X, None),
+        (X, (Tensor("x", "FP64", (8, 1)),), None),
+        ((*X, *Y), (*Y, *X), None),
+        (X, (Tensor("x", "INT64", (-1, 1)),), 'input "x" is FP64 [-1, 1] in stable and INT64 [-1, 1] in the canary'),
+        (X, (Tensor("x", "FP64", (-1, 2)),), 'input "x" is FP64 [-1, 1] in stable and FP64 [-1, 2] in the canary'),
+        (X, (Tensor("x", "FP64", (-1,)),), 'input "x" is FP64 [-1, 1] in stable and FP64 [-1] in the canary'),
+        ((*X, *Y), X, 'input "y" is FP64 [-1, 1] in stable and missing in the canary'),
+    ],
+)
+def test_what_differs_is_named(stable: tuple[Tensor, ...], canary: tuple[Tensor, ...], words: str | None) -> None:
+    assert difference(stable, canary) == words
+
+
+def test_many_differences_fit_a_sentence() -> None:
+    wide = tuple(Tensor(f"f{i}", "FP64", (-1,)) for i in range(100))
+    assert difference(wide, X) == (
+        'input "f0" is FP64 [-1] in stable and missing in the canary; '
+        'input "f1" is FP64 [-1] in stable and missing in the canary; '
+        'input "f2" is FP64 [-1] in stable and missing in the canary; and 98 more'
+    )
+    named = tuple(Tensor("n" * 256, "FP64", (-1,)) for _ in range(1))
+    play = Play(inputs={A: (*named, *(Tensor("m" * 250 + str(i), "FP64", (1,)) for i in range(3))), B: X}).begin()
+    play.settle()
+    assert len(play.words().encode()) <= 1000
+    assert "kubectl perennial promote" in play.words()
+
+
+def test_what_a_page_tells_is_read_or_unknown() -> None:
+    page = {A: [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}], B: None, C: [{"name": "x"}]}
+    assert read_signatures(page) == {A: X, B: None, C: None}
+    assert read_signatures(None) == {}
+
+
+def test_an_approved_step_is_recorded_with_who_and_when() -> None:
+    play = started(steps=[{"weight": 5}, {"weight": 25, "approval": True}, {"weight": 50, "approval": True}])
+    play.run(100, until="Approval")
+    order(play, "promote")
+    said = play.status["rollout"]["approvals"]
+    assert [(a["by"], a["said"], a["weight"]) for a in said] == [("ann", "Step", 25)]
+    play.run(100, until="Approval")
+    order(play, "promote", id_="c2")
+    play.run(100)
+    assert play.status["history"][0]["approvedBy"] == "ann"
+    assert "approvedBy" not in play.status["history"][1]
+
+
+def test_an_order_to_go_on_is_recorded_too() -> None:
+    play = started()
+    order(play, "skip")
+    assert [a["said"] for a in play.status["rollout"]["approvals"]] == ["Skip"]
+    order(play, "promote", id_="c2")
+    assert play.status["history"][0]["approvedBy"] == "ann"
+
+
+def test_a_second_promote_on_the_way_to_100_says_so() -> None:
+    play = started()
+    play.stuck.add(B)
+    play.lose(B)
+    order(play, "promote")
+    assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
+    order(play, "promote", id_="c2")
+    assert "already is on its way to 100%" in play.events[-1].message
+
+
+def test_while_suspended_an_approval_is_taken_and_carried_out_when_it_goes_on() -> None:
+    play = started(steps=[{"weight": 5, "approval": True}, {"weight": 50}])
+    play.run(100, until="Approval")
+    play.spec["suspend"] = True
+    order(play, "promote")
+    play.tick(20)
+    assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 5)
+    assert "spec.suspend is set" in play.words()
+    play.spec["suspend"] = False
+    play.tick(1)
+    assert play.status["canary"]["weight"] == 50
+
+
+@pytest.mark.parametrize("verb", ["promote", "skip"])
+def test_while_suspended_an_order_is_taken_and_carried_out_when_it_goes_on(verb: str) -> None:
+    play = started()
+    play.spec["suspend"] = True
+    order(play, verb)
+    play.tick(20)
+    assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 5)
+    play.spec["suspend"] = False
+    play.tick(1)
+    assert play.recorded.weight_of(B) == (100 if verb == "promote" else 25)
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_while_suspended_an_abort_is_carried_out_at_once(differs: bool) -> None:
+    play = asked() if differs else started()
+    play.spec["suspend"] = True
+    order(play, "abort")
+    assert (play.state, play.status["rejected"][0]["reason"]) == ("Rest", "Aborted")
+
+
+def test_while_suspended_a_retry_is_taken_and_starts_when_it_goes_on() -> None:
+    play = started()
+    order(play, "abort")
+    play.spec["suspend"] = True
+    play.settle()
+    order(play, "retry", id_="c2")
+    play.tick(5)
+    assert play.state == "Rest"
+    assert "rejected" not in play.status
+    play.spec["suspend"] = False
+    play.settle()
+    assert play.state == "Analysing"
+
+
+def test_a_held_step_goes_on_by_order_and_expires_without_one() -> None:
+    slow = {"maxSeconds": 10, "holdMaxSeconds": 20}
+    for verb, stable in (("promote", B), ("skip", B), ("", A)):
+        play = Play(per_second=0, spec=spec_of(steps=[{"weight": 5}], analysis=slow)).begin()
+        play.settle()
+        play.run(30, until="Holding")
+        if verb:
+            order(play, verb)
+        play.run(60)
+        assert play.status["stable"]["revision"] == stable
