@@ -11,6 +11,7 @@ import pytest
 
 from perennial.domain.rollout import change, stops
 from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.signature import Tensor
 from perennial.domain.rollout.state import AT_REST, TRANSITIONS, Event, State, after
 from perennial.domain.rollout.world import Untargeted
 from tests.unit.rollout.play import Play, spec_of, target
@@ -126,6 +127,12 @@ def recover(play: Play) -> None:
     play.settle()
 
 
+def differ(play: Play) -> None:
+    """Pods come up, and their model wants other inputs than stable's."""
+    play.inputs = {revision: (Tensor(f"of-{revision}", "FP64", (-1,)),) for revision in play.revisions}
+    recover(play)
+
+
 def no_room(play: Play) -> None:
     """The scheduler finds no room for half a minute."""
     play.revisions[B] = replace(play.revisions[B], trouble="no GPU", unschedulable_since=play.now)
@@ -180,6 +187,7 @@ EVENTS: dict[Event, Callable[[Play], None]] = {
     Event.WEIGHT_VERIFIED: recover,
     Event.FULL_WEIGHT_VERIFIED: recover,
     Event.ZERO_VERIFIED: recover,
+    Event.SIGNATURE_DIFFERS: differ,
     Event.NO_ROOM: no_room,
     Event.STEP_DONE: wait(40),
     Event.PROMOTE_SHOWN: wait(40),

@@ -40,6 +40,6 @@ def signatures(world: World, rollout: Rollout, now: datetime) -> Compared:
 def signature_words(world: World, rollout: Rollout, difference: str) -> str:
     """The question about changed inputs, as a sentence."""
     return (
-        f"The inputs of {rollout.target.label} differ from stable's: {difference}. It stays at 0% until a person lets it "
-        f"go on: `kubectl perennial promote {world.name}` gives it {rollout.weight}%, `abort` rejects it."
+        f"The inputs of {rollout.target.label} differ from stable's: {difference}. It stays at 0% until a person lets "
+        f"it go on: `kubectl perennial promote {world.name}` gives it {rollout.weight}%, `abort` rejects it."
     )
