@@ -34,6 +34,12 @@ class DeploymentActor:
         self._fleet = fleet
         self._step = step
         self._manager = manager
+        self._unscaled: dict[tuple[str, str], str] = {}
+        """The uids of deployments that are known to have no autoscaler, so that nothing is asked at rest."""
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The deployment is gone."""
+        self._unscaled.pop((namespace, name), None)
 
     async def act(self, deployment: JsonObject, world: World, actions: Iterable[Action]) -> None:
         """What every ModelDeployment has, then the actions in order."""
@@ -88,11 +94,17 @@ class DeploymentActor:
     async def _set_autoscaler(
         self, deployment: JsonObject, world: World, revision: str | None, min_replicas: int
     ) -> None:
-        found = await self._store.get(kinds.HPA, world.namespace, world.name)
+        key, uid = (world.namespace, world.name), str(deployment["metadata"]["uid"])
         if revision is None or world.spec.scaling is None:
+            if self._unscaled.get(key) == uid:
+                return
+            found = await self._store.get(kinds.HPA, *key)
             if found is not None and _is_ours(found, deployment):
-                await self._store.delete(kinds.HPA, world.namespace, world.name, uid=found["metadata"]["uid"])
+                await self._store.delete(kinds.HPA, *key, uid=found["metadata"]["uid"])
+            self._unscaled[key] = uid
             return
+        self._unscaled.pop(key, None)
+        found = await self._store.get(kinds.HPA, *key)
         wanted = autoscaler(deployment, world.spec.scaling, revision, min_replicas)
         if found is None:
             await self._post(deployment, kinds.HPA, wanted)

@@ -92,7 +92,6 @@ class DeploymentObserver:
                 if name in versions
             },
             trouble=self._trouble(deployment, spec),
-            fresh_spec=status.get("observedGeneration") != meta.get("generation"),
         )
 
     def forget(self, namespace: str, name: str) -> None:

@@ -85,6 +85,7 @@ class ModelDeploymentController:
         deployment = self._cache.get(MODEL_DEPLOYMENT, key.namespace, key.name)
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             self._observer.forget(key.namespace, key.name)
+            self._actor.forget(key.namespace, key.name)
             return DONE
         now = self._clock.now()
         world = await self._observer.observe(deployment, now)

@@ -443,6 +443,17 @@ async def test_the_autoscaler_follows_stable_and_never_shrinks_it_during_a_canar
     assert not rig.world.store.all(kinds.HPA)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_an_autoscaler_is_removed_though_the_change_also_names_another_version(killed: bool) -> None:
+    rig = await Rig().serve_first(scaling={"minReplicas": 1, "maxReplicas": 6})
+    assert rig.world.store.all(kinds.HPA)
+    if killed:
+        rig.world.restart()
+    await rig.name(V2, replicas=2)
+    assert rig.state == "Analysing"
+    assert not rig.world.store.all(kinds.HPA)
+
+
 class Scripted:
     """A metrics source that answers one number, or nothing."""
 

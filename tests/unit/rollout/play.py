@@ -135,7 +135,6 @@ class Play:
             routers=tuple(self._router(pod) for pod in self.routers),
             commit=self.commit,
             command=self.command,
-            fresh_spec=False,
             **self.more,
         )
 

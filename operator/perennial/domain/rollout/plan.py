@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from perennial.domain.rollout.state import State
-from perennial.domain.rollout.stops import unverified
+from perennial.domain.rollout.stops import let_go_by_all, unverified
 from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
 from perennial.domain.times import rfc3339
 
@@ -126,14 +126,16 @@ def _stable_replicas(world: World, stable: RevisionSeen, rollout: Rollout | None
         return max(1, rollout.stable_replicas - world.replicas_for(rollout.weight))
     if world.spec.scaling is None:
         return world.spec.replicas
-    floor = max(world.spec.scaling.min_replicas, rollout.stable_replicas if rollout is not None else 0)
-    return floor if stable.replicas == 0 else None
+    floor = _floor(world)
+    gave = rollout is not None and rollout.replacing and stable.replicas < floor  # it gets back what it gave
+    return floor if stable.replicas == 0 or gave else None
 
 
 def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout) -> int:
     """Enough for the weight that is aimed at and for the live one; never fewer than it has, until it is withdrawn."""
     if rollout.state is State.WITHDRAWING:
-        return 0 if rollout.replacing else canary.replicas
+        gives_back = rollout.replacing and (world.stable_lost or let_go_by_all(world, rollout))
+        return 0 if gives_back else canary.replicas
     live = world.recorded.weight_of(canary.revision)
     return max(world.replicas_for(max(rollout.weight, live)), canary.replicas)
 
@@ -176,13 +178,23 @@ def _drains(world: World, now: datetime) -> list[Action]:
 
 
 def _autoscaler(world: World) -> list[Action]:
+    """On stable, with at least the count that it had at the start of a rollout: an abort never overloads it.
+
+    None while a canary takes stable's place: it would bring back the pods that stable gives up.
+    """
     scaling, stable, rollout = world.spec.scaling, world.recorded.stable, world.recorded.rollout
-    if scaling is None:
-        return [SetAutoscaler(None, 0)] if world.fresh_spec else []
-    if stable is None or (rollout is not None and rollout.replacing):
-        return []
-    floor = rollout.stable_replicas if rollout is not None else 0
-    return [SetAutoscaler(stable.revision, max(scaling.min_replicas, floor))]
+    replacing = rollout is not None and rollout.replacing and rollout.state is not State.WITHDRAWING
+    if scaling is None or replacing:
+        return [SetAutoscaler(None, 0)]
+    return [SetAutoscaler(stable.revision, _floor(world))] if stable is not None else []
+
+
+def _floor(world: World) -> int:
+    """The fewest pods that stable may have under an autoscaler now."""
+    scaling, rollout = world.spec.scaling, world.recorded.rollout
+    return max(
+        scaling.min_replicas if scaling is not None else 0, rollout.stable_replicas if rollout is not None else 0
+    )
 
 
 def _pruning(world: World) -> list[Action]:

@@ -250,7 +250,7 @@ def _replace_stable(moment: Moment) -> Change:
     why = f" ({seen.trouble})" if seen is not None and seen.trouble else ""
     if rollout.stable_replicas > 1:
         words = f"No room beside stable{why}: {rollout.target.label} takes the place of some of its pods."
-        changed = replace(moment.recorded, rollout=replace(rollout, replacing=True))
+        changed = replace(moment.recorded, rollout=replace(rollout, replacing=True, short_since=moment.now))
         note = EventNote(reasons.NO_ROOM, words, "Warning")
         return Change(changed, words=words, finding=moment.finding, events=(note,), requeue=0.0)
     words = (

@@ -62,6 +62,11 @@ def unverified(world: World, now: datetime) -> RouterSeen | None:
     return next((router for router in world.routers if not _let_go(world, router, rollout)), None)
 
 
+def let_go_by_all(world: World, rollout: Rollout) -> bool:
+    """Whether no ready router sends the withdrawn revision anything."""
+    return all(_let_go(world, router, rollout) for router in world.routers)
+
+
 def finish(world: World, now: datetime) -> Change:
     """The next facts while weight 0 is being confirmed: the rollout ends when every ready router confirms it."""
     recorded = world.recorded
@@ -81,11 +86,17 @@ def _too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
 
 
 def _confirmed(world: World, recorded: Recorded, rollout: Rollout) -> Change:
-    if rollout.replacing and world.stable_lost:
-        return Change(recorded, words=f"{rollout.message} Stable comes back.", requeue=VERIFY_SECONDS)
+    if rollout.replacing and world.stable_lost and not _another_is_named(world, rollout):
+        seen = world.stable_seen
+        why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
+        return Change(recorded, words=f"{rollout.message} Stable comes back{why}.", requeue=VERIFY_SECONDS)
     left = [router for router in world.routers if not _let_go(world, router, rollout)]
     if left:
         words = f"{rollout.message} {len(left)} of {len(world.routers)} routers still confirm weight 0."
+        return Change(recorded, words=words, requeue=VERIFY_SECONDS)
+    seen = world.revisions.get(rollout.target.revision)
+    if rollout.replacing and seen is not None and seen.replicas > 0:
+        words = f"{rollout.message} It gives stable's places back."
         return Change(recorded, words=words, requeue=VERIFY_SECONDS)
     state = after(rollout.state, Event.ZERO_VERIFIED)
     ended = replace(recorded, rollout=None)
@@ -94,6 +105,14 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout) -> Change:
     elif not world.stable_lost:
         ended = with_traffic(ended, ((recorded.stable.revision, FULL),))
     return Change(ended, resting=state, words=rollout.message or "", requeue=0.0)
+
+
+def _another_is_named(world: World, rollout: Rollout) -> bool:
+    """Whether something else than stable and the withdrawn revision is asked for, once the latter holds no pod: then
+    a stable that cannot come back must not keep it from starting."""
+    seen, stable, target = world.revisions.get(rollout.target.revision), world.recorded.stable, world.target
+    mine = (rollout.target.revision, stable.revision if stable is not None else None)
+    return isinstance(target, Target) and target.revision not in mine and (seen is None or seen.replicas == 0)
 
 
 def _let_go(world: World, router: RouterSeen, rollout: Rollout) -> bool:

@@ -209,7 +209,7 @@ class World:
     """Everything one decision looks at.
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
-    choice: the version that updatePolicy Direct should choose now. fresh_spec: the spec changed since the last pass.
+    choice: the version that updatePolicy Direct should choose now.
     """
 
     name: str
@@ -227,7 +227,6 @@ class World:
     metrics: tuple[MetricFinding, ...] = ()
     version_rejections: Mapping[str, Rejection | None] = field(default_factory=dict)
     trouble: Trouble | None = None
-    fresh_spec: bool = True
 
     @property
     def stable_seen(self) -> RevisionSeen | None:

@@ -1,0 +1,151 @@
+"""Surge: when a canary finds no room beside stable it takes its place, and gives it back when it fails."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from perennial.domain.rollout.plan import ScaleRevision
+from tests.unit.rollout.play import Play, spec_of
+
+A, B = "aaaaaaaa", "bbbbbbbb"
+SCHEDULER = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+
+
+def crowded(**rollout: Any) -> Play:
+    """The scheduler finds no room for a pod of B, and says so from now on."""
+    play = Play(spec=spec_of(**{"progressDeadlineSeconds": 60, **rollout})).begin()
+    play.stuck.add(B)
+    play.settle()
+    play.revisions[B] = replace(play.revisions[B], trouble=SCHEDULER, unschedulable_since=play.now)
+    return play
+
+
+def pods(play: Play) -> tuple[int, int]:
+    return play.revisions[A].replicas, play.revisions[B].replicas
+
+
+def room(play: Play) -> None:
+    """B's pods start: stable's have left."""
+    play.recover(B)
+    play.revisions[B] = replace(play.revisions[B], trouble=None, unschedulable_since=None)
+    play.settle()
+
+
+@pytest.mark.parametrize(("surge", "seconds"), [("Auto", 30), ("Replace", 0)])
+def test_stable_makes_room_only_after_the_schedulers_half_minute(surge: str, seconds: int) -> None:
+    play = crowded(surge=surge)
+    if seconds:
+        play.tick(seconds - 1)
+        assert pods(play) == (1, 1)
+        play.tick(1)
+    assert play.state == "Replacing"
+    assert pods(play) == (0, 1)
+
+
+def test_the_schedulers_words_are_on_the_object_and_in_the_event() -> None:
+    play = crowded()
+    play.tick(3)
+    assert SCHEDULER in play.words()
+    play.tick(28)
+    note = next(note for note in play.events if note.reason == "NoRoom")
+    assert (note.type, SCHEDULER in note.message, "downtime" in note.message) == ("Warning", True, True)
+
+
+def test_surge_never_replaces() -> None:
+    play = crowded(surge="Surge", progressDeadlineSeconds=600)
+    play.tick(300)
+    assert (play.state, pods(play)) == ("Scaling", (1, 1))
+    assert SCHEDULER in play.words()
+
+
+def test_a_scheduler_that_finds_room_in_time_changes_nothing() -> None:
+    play = crowded()
+    play.tick(20)
+    play.revisions[B] = replace(play.revisions[B], unschedulable_since=None)
+    play.tick(20)
+    assert pods(play) == (1, 1)
+    assert "NoRoom" not in play.reasons()
+
+
+def test_pods_that_fail_for_another_reason_do_not_replace_stable() -> None:
+    play = Play(spec=spec_of(progressDeadlineSeconds=60)).begin()
+    play.stuck.add(B)
+    play.settle()
+    play.revisions[B] = replace(play.revisions[B], trouble="image not found")
+    play.tick(50)
+    assert pods(play) == (1, 1)
+
+
+def test_the_only_pod_leaves_before_the_new_one_counts_and_the_deadline_begins_anew() -> None:
+    play = crowded(progressDeadlineSeconds=40)
+    play.tick(31)
+    assert play.recorded.weight_of(B) == 0, "no request goes to it before it is there"
+    play.tick(38)
+    assert play.state == "Replacing", "its time counts from when there is room"
+    room(play)
+    assert play.status["stable"]["revision"] == B
+    assert play.status["traffic"] == [{"revision": B, "weight": 100}]
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_the_old_one_comes_back_by_itself_when_the_new_one_never_becomes_ready(replicas: int) -> None:
+    play = crowded(replicas=replicas, steps=[{"weight": 50}])
+    play.tick(31)
+    assert play.revisions[A].replicas == (0 if replicas == 1 else replicas // 2)
+    play.tick(62)
+    assert (play.state, pods(play)) == ("Rest", (replicas, 0))
+    assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
+    assert SCHEDULER in play.status["rejected"][0]["message"]
+    assert play.condition("Available") == ("True", "Serving")
+    assert play.condition("Stalled") == ("True", "ProgressDeadlineExceeded")
+    scaled = [(a.revision, a.replicas) for a in play.actions if isinstance(a, ScaleRevision)]
+    assert scaled[-2:] == [(A, replicas), (B, 0)], "at once, not after a delay"
+
+
+def test_several_replicas_never_exceed_the_room_and_always_serve() -> None:
+    play = crowded(replicas=2, steps=[{"weight": 50}])
+    play.tick(31)
+    assert (play.state, pods(play)) == ("Scaling", (1, 1))
+    room(play)
+    assert play.state == "Analysing"
+    while play.state != "Rest":
+        play.tick()
+        if play.state != "Rest":
+            assert pods(play) == (1, 1)
+    assert play.status["stable"]["revision"] == B
+    play.tick(330)
+    assert pods(play) == (0, 2)
+    assert play.condition("Ready") == ("True", "Serving")
+
+
+def test_a_bad_canary_that_took_places_gives_them_back_at_once() -> None:
+    play = crowded(replicas=2, steps=[{"weight": 50}])
+    play.tick(31)
+    room(play)
+    play.error_rates[B] = 0.5
+    play.run(30)
+    assert pods(play) == (2, 0)
+    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
+
+
+def test_a_canary_with_weight_keeps_its_pods_until_every_router_has_let_go() -> None:
+    play = crowded(replicas=2, steps=[{"weight": 50}])
+    play.tick(31)
+    room(play)
+    play.deaf.add("r1")
+    play.error_rates[B] = 0.5
+    play.run(30, until="Withdrawing")
+    play.tick(3)
+    assert (play.state, pods(play)) == ("Withdrawing", (2, 1))
+    play.deaf.clear()
+    play.settle()
+    assert (play.state, pods(play)) == ("Rest", (2, 0))
+
+
+def test_an_operator_that_was_away_judges_by_the_schedulers_time() -> None:
+    play = crowded()
+    play.now += timedelta(seconds=45)
+    play.settle()
+    assert play.state == "Replacing"
