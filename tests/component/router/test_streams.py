@@ -26,6 +26,17 @@ class GrpcArm:
     upstream: Upstream
 
 
+@asynccontextmanager
+async def grpc_arms(running: Router, *revisions: str) -> AsyncIterator[dict[str, GrpcArm]]:
+    """One for each revision, its endpoint published."""
+    arms = {revision: await grpc_arm(running, revision) for revision in revisions}
+    try:
+        yield arms
+    finally:
+        for arm in arms.values():
+            await arm.server.stop(None)
+
+
 async def grpc_arm(running: Router, revision: str) -> GrpcArm:
     """Starts one and publishes its endpoint."""
 
@@ -157,10 +168,9 @@ async def test_a_websocket_ends_at_once_with_its_server(running: Router) -> None
 
 
 async def test_grpc_streams_leave_a_withdrawn_revision_when_its_server_stops(running: Router) -> None:
-    arms = {revision: await grpc_arm(running, revision) for revision in (STABLE, CANARY)}
-    await running.split("fog", 1, {STABLE: 0, CANARY: 100}, rolling="Analysing")
-    await running.confirmed("fog", 1)
-    async with connected(running) as channel:
+    async with grpc_arms(running, STABLE, CANARY) as arms, connected(running) as channel:
+        await running.split("fog", 1, {STABLE: 0, CANARY: 100}, rolling="Analysing")
+        await running.confirmed("fog", 1)
         old = channel.stream_stream("/test.Echo/Talk")()
         assert await said(old, b"1") == CANARY.encode() + b"1"
         await running.split("fog", 2, {STABLE: 100, CANARY: 0}, rolling="Withdrawing")
@@ -180,15 +190,13 @@ async def test_grpc_streams_leave_a_withdrawn_revision_when_its_server_stops(run
         for call in (new, again):
             await call.done_writing()
             assert await call.code() is grpc.StatusCode.OK
-    await idle(running, "fog", CANARY)
-    counts = (await running.page("/v1/counts?deployment=fog"))["deployments"]["fog"]["revisions"]
-    assert counts[CANARY]["grpc"] == {"14": 1}
-    assert counts[STABLE]["grpc"] == {"0": 2}
-    await arms[STABLE].server.stop(None)
+        await idle(running, "fog", CANARY)
+        counts = (await running.page("/v1/counts?deployment=fog"))["deployments"]["fog"]["revisions"]
+        assert counts[CANARY]["grpc"] == {"14": 1}
+        assert counts[STABLE]["grpc"] == {"0": 2}
 
 
 async def test_unary_calls_on_one_connection_never_fail_through_promotion_scale_down_and_abort(running: Router) -> None:
-    arms = {revision: await grpc_arm(running, revision) for revision in (STABLE, CANARY, NEXT)}
     answers: Counter[str] = Counter()
     version, calling = 0, True
 
@@ -214,9 +222,9 @@ async def test_unary_calls_on_one_connection_never_fail_through_promotion_scale_
             except grpc.aio.AioRpcError as error:
                 answers[str(error.code())] += 1
 
-    await running.split("fog", version, {STABLE: 100})
-    await running.confirmed("fog", version)
-    async with connected(running) as channel:
+    async with grpc_arms(running, STABLE, CANARY, NEXT) as arms, connected(running) as channel:
+        await running.split("fog", version, {STABLE: 100})
+        await running.confirmed("fog", version)
         clients = [asyncio.create_task(load(channel)) for _ in range(4)]
         for weight in (5, 25, 50):
             await to({STABLE: 100 - weight, CANARY: weight}, "Analysing")
@@ -229,5 +237,3 @@ async def test_unary_calls_on_one_connection_never_fail_through_promotion_scale_
         calling = False
         await asyncio.gather(*clients)
     assert answers.keys() == {STABLE, CANARY, NEXT}
-    for revision in (CANARY, NEXT):
-        await arms[revision].server.stop(None)
