@@ -10,6 +10,7 @@ import csv
 import itertools
 import json
 import os
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,6 +103,7 @@ class Server(ThreadingHTTPServer):
 def serve() -> int:
     """Serve until SIGTERM."""
     Model.model = json.loads(Path("/mnt/models/model.json").read_text())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container ignores it by default
     Server(("", 8080), Model).serve_forever()
     return 0
 
