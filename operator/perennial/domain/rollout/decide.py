@@ -12,6 +12,7 @@ from perennial.domain.decision import Decision
 from perennial.domain.rollout.change import Change
 from perennial.domain.rollout.plan import Action, next_drain, plan
 from perennial.domain.rollout.progress import proceed
+from perennial.domain.rollout.quiet import is_unremarkable, unread
 from perennial.domain.rollout.resting import rest
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.status import full_status
@@ -34,7 +35,8 @@ def next_change(world: World, now: datetime) -> Change:
         return rest(world, now)
     if rollout.state is State.WITHDRAWING:
         return finish(world, now)
-    return proceed(world, now)
+    change = proceed(world, now)
+    return proceed(unread(world), now) if is_unremarkable(world, change, now) else change
 
 
 def is_new_intent(world: World, change_status: Mapping[str, Any]) -> bool:

@@ -100,6 +100,14 @@ class Evidence:
             tallies = self._with(self.tally(weight), canary, stable, elapsed)
         return Evidence(tallies, tuple(readings), now, names)
 
+    def goes_on_in(self, readings: Sequence[Reading], traffic_version: int) -> bool:
+        """Whether these readings and no others continue every router's stretch, so that they may be read later too."""
+        known = {cursor.pod_uid: cursor for cursor in self.cursors}
+        return len(known) == len(readings) and all(
+            reading.pod_uid in known and _same_stretch(known[reading.pod_uid], reading, traffic_version)
+            for reading in readings
+        )
+
     def _with(self, tally: Tally, canary: Arm, stable: Arm, elapsed: int) -> tuple[Tally, ...]:
         grown = replace(
             tally,
