@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.support import say, write
-from perennial.router.apply import write_file
+from perennial.router.apply import write_bytes, write_file
 from perennial.router.envoy import READY_PATH, Layout, render_bootstrap, render_clusters, render_routes
 from perennial.router.main import envoy_command
 from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec
@@ -145,7 +145,7 @@ class Setup:
         state = snapshot(upstream, observed=observed)
         write_file(layout.bootstrap, render_bootstrap(layout))
         write_file(layout.clusters, render_clusters(state.clusters()))
-        write_file(layout.routes, render_routes(state, state.clusters()))
+        write_bytes(layout.routes, render_routes(state, state.clusters()).content)
         write_file(layout.state, state)
         environ = {
             "PERENNIAL_ROUTER_DIR": layout.directory,

@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+from google.protobuf.json_format import MessageToDict
 
 from perennial.api.kinds import find
 from perennial.render import router as rendered
@@ -11,9 +13,17 @@ from perennial.render.router import RouterSettings, client_service, router_ancho
 from perennial.router import agent, envoy
 from perennial.router.envoy import Layout, render_bootstrap, render_clusters, render_routes
 from perennial.router.model import Deployment, Share, Snapshot, WindowSpec
+from perennial.router.packed import Packed
 from tests.support.golden import as_yaml, check
 
 SETTINGS = RouterSettings("registry/perennial:0.1.0")
+
+
+def as_json(routes: Packed) -> dict[str, Any]:
+    """What Envoy reads from binary protobuf, for people."""
+    answer = DiscoveryResponse.FromString(routes.content)
+    assert answer.version_info == routes.version
+    return MessageToDict(answer, preserving_proto_field_name=True)
 
 
 def owner(name: str) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def test_envoys_files(name: str) -> None:
     snapshot = Snapshot("team", (empty, rain))
     made = {
         "bootstrap": render_bootstrap(Layout()),
-        "routes": render_routes(snapshot, snapshot.clusters()),
+        "routes": as_json(render_routes(snapshot, snapshot.clusters())),
         "clusters": render_clusters(snapshot.clusters()),
     }[name]
     check(

@@ -22,6 +22,7 @@ from perennial.router.admin import EnvoyAdmin, EnvoyAway, Shared
 from perennial.router.endpoints import EndpointService
 from perennial.router.envoy import ROUTES, STAT_PREFIX, Layout, Routed, RouteTable, render_clusters
 from perennial.router.model import Snapshot, effective_weights, snapshot_from_json
+from perennial.router.packed import packed_version
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,14 @@ _DRAIN_SECONDS = 600.0
 
 def write_file(path: str, content: Any) -> None:
     """Writes JSON beside `path` and renames it: Envoy and a restarted agent never see half a file."""
+    write_bytes(path, orjson.dumps(content))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """The same for content that is no JSON."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     temporary = f"{path}.new"
-    Path(temporary).write_bytes(orjson.dumps(content))
+    Path(temporary).write_bytes(content)
     os.replace(temporary, path)
 
 
@@ -85,7 +91,7 @@ class Applier:
         # After a restart of the agent, Envoy has these already; it must not be taken for empty while it reconnects.
         self._ready = frozenset(self._installed)
         self._clusters_version = str(clusters.get("version_info", ""))
-        self._routes_version = str((read_file(layout.routes) or {}).get("version_info", ""))
+        self._routes_version = packed_version(layout.routes)
         self._rendered: Snapshot | None = None
         self._recorded: Snapshot | None = None
         self._reported_routes = Shared(lambda: self._reported(_ROUTES_VERSION))
@@ -180,9 +186,9 @@ class Applier:
     def _write_routes(self, snapshot: Snapshot, ready: frozenset[str]) -> None:
         rendered = self._table.render(snapshot, ready)
         self._ready, self._rendered = ready, snapshot
-        if rendered["version_info"] != self._routes_version:
-            write_file(self._layout.routes, rendered)
-            self._routes_version = rendered["version_info"]
+        if rendered.version != self._routes_version:
+            write_bytes(self._layout.routes, rendered.content)
+            self._routes_version = rendered.version
             self._count += 1
         self._note_table(self._table.routed)
 

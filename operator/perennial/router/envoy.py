@@ -18,6 +18,7 @@ import orjson
 
 from perennial.api.names import HEADER_REVISION
 from perennial.router.model import Deployment, Snapshot, effective_picks, effective_weights, pick_name
+from perennial.router.packed import Packed, packed_host, packed_routes, packed_table
 
 JsonObject = dict[str, Any]
 
@@ -68,8 +69,8 @@ class Layout:
 
     @property
     def routes(self) -> str:
-        """The RDS file."""
-        return f"{self.directory}/rds/routes.json"
+        """The RDS file; see packed.py."""
+        return f"{self.directory}/rds/routes.pb"
 
     @property
     def clusters(self) -> str:
@@ -113,12 +114,12 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one deployment adds to the route table, as JSON, and what it was made from."""
+    """What one deployment adds to the route table, and what it was made from."""
 
     deployment: Deployment
     routed: Routed
-    host: orjson.Fragment
-    by_path: tuple[orjson.Fragment, ...]
+    host: bytes
+    by_path: bytes
 
 
 class RouteTable:
@@ -132,11 +133,11 @@ class RouteTable:
         """Where the table rendered last sends the requests of each deployment."""
         return {name: part.routed for name, part in self._parts.items()}
 
-    def render(self, snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
-        """For orjson (parts are Fragments). `ready`: clusters that Envoy knows, warm, with at least one endpoint."""
+    def render(self, snapshot: Snapshot, ready: Collection[str]) -> Packed:
+        """`ready`: clusters that Envoy knows, warm, with at least one endpoint."""
         self._parts = {d.name: self._part(d, snapshot.namespace, ready) for d in snapshot.deployments}
-        hosts = [part.host for part in self._parts.values()]
-        return _route_table(hosts, [match for part in self._parts.values() for match in part.by_path])
+        parts = self._parts.values()
+        return _route_table([part.host for part in parts], [part.by_path for part in parts])
 
     def _part(self, deployment: Deployment, namespace: str, ready: Collection[str]) -> _Part:
         routed = Routed(effective_weights(deployment, ready), effective_picks(deployment, ready))
@@ -148,25 +149,20 @@ class RouteTable:
             "domains": _domains(deployment.name, namespace),
             "routes": _routes(deployment, routed, [{"prefix": "/"}]),
         }
-        by_path = tuple(map(_fragment, _routes(deployment, routed, _path_matches(deployment.name))))
-        return _Part(deployment, routed, _fragment(host), by_path)
+        by_path = packed_routes(_routes(deployment, routed, _path_matches(deployment.name)))
+        return _Part(deployment, routed, packed_host(host), by_path)
 
 
-def render_routes(snapshot: Snapshot, ready: Collection[str]) -> JsonObject:
+def render_routes(snapshot: Snapshot, ready: Collection[str]) -> Packed:
     """The RDS answer, rendered once; see RouteTable."""
     return RouteTable().render(snapshot, ready)
 
 
-def _route_table(hosts: Sequence[Any], by_path: Sequence[Any]) -> JsonObject:
+def _route_table(hosts: Sequence[bytes], by_path: Sequence[bytes]) -> Packed:
     nobody = _answer(404, "no ModelDeployment of this namespace is addressed; use its name as host or in the path")
-    every_path = [*by_path, {"match": {"prefix": "/"}, **nobody}]
-    config = {
-        "@type": _TYPE + "envoy.config.route.v3.RouteConfiguration",
-        "name": ROUTES,
-        "ignore_port_in_host_matching": True,
-        "virtual_hosts": [*hosts, {"name": "*", "domains": ["*"], "routes": every_path}],
-    }
-    return _versioned([config])
+    routes = [*by_path, packed_routes([{"match": {"prefix": "/"}, **nobody}])]
+    head = {"name": ROUTES, "ignore_port_in_host_matching": True}
+    return packed_table(head, hosts, {"name": "*", "domains": ["*"]}, routes)
 
 
 def render_clusters(clusters: Collection[str]) -> JsonObject:

@@ -18,10 +18,11 @@ from typing import NoReturn
 import orjson
 
 from perennial.router.agent import DRAINED, TERMINATING, Agent, AgentSettings
-from perennial.router.apply import read_file, write_file
+from perennial.router.apply import read_file, write_bytes, write_file
 from perennial.router.envoy import Layout, render_bootstrap, render_clusters, render_routes
 from perennial.router.http import Token
 from perennial.router.model import Snapshot
+from perennial.router.packed import packed_version
 
 _USAGE = 2
 
@@ -54,8 +55,8 @@ def run_router_init(environ: Mapping[str, str]) -> int:
     write_file(layout.bootstrap, render_bootstrap(layout))
     if read_file(layout.clusters) is None:
         write_file(layout.clusters, render_clusters(()))
-    if read_file(layout.routes) is None:
-        write_file(layout.routes, render_routes(Snapshot(environ.get("PERENNIAL_NAMESPACE", "")), ()))
+    if not packed_version(layout.routes):
+        write_bytes(layout.routes, render_routes(Snapshot(environ.get("PERENNIAL_NAMESPACE", "")), ()).content)
     return 0
 
 
