@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
-from perennial.domain.rollout.state import AT_REST, TRANSITIONS, State
-from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.domain.rollout.world import Rejection, Untargeted
 from tests.unit.rollout.play import Play, spec_of, target
 
@@ -64,54 +62,6 @@ def test_canary_is_promoted_by_steps_without_restarting_a_pod() -> None:
     assert scaled == []
 
 
-def test_pods_come_before_weight() -> None:
-    play = Play(spec=spec_of(replicas=8, steps=[{"weight": 25}, {"weight": 60}])).begin()
-    play.stuck.add(B)
-    play.settle()
-    assert play.revisions[B].replicas == 2
-    assert play.status["canary"]["weight"] == 0
-    play.recover(B)
-    play.run(100)
-    sizes = [a.replicas for a in play.actions if isinstance(a, ScaleRevision) and a.revision == B]
-    assert sizes == [5, 8]
-
-
-def test_partly_available_pods_get_no_more_weight() -> None:
-    play = Play(spec=spec_of(replicas=8, steps=[{"weight": 25}])).begin()
-    play.settle()
-    play.stuck.add(B)
-    play.run(200, until="Scaling")
-    assert play.status["canary"]["weight"] == 25
-    play.revisions[B] = replace(play.revisions[B], available=7)
-    play.tick(3)
-    assert play.status["canary"]["weight"] == 25
-    play.revisions[B] = replace(play.revisions[B], available=8)
-    play.settle()
-    assert play.status["stable"]["revision"] == B
-
-
-def test_old_stable_stays_by_an_absolute_time_on_the_object() -> None:
-    play = started(scaleDownDelaySeconds=60)
-    play.run(100)
-    until = play.revisions[A].drain_until
-    assert until is not None
-    assert until - play.now >= timedelta(seconds=59)
-    play.tick(58)
-    assert play.revisions[A].replicas == 1
-    play.tick(4)
-    assert play.revisions[A].replicas == 0
-
-
-def test_an_old_revision_that_is_named_again_is_no_longer_drained() -> None:
-    play = started(scaleDownDelaySeconds=300)
-    play.run(100)
-    assert play.revisions[A].drain_until is not None
-    play.begin(A)
-    play.settle()
-    assert play.revisions[A].drain_until is None
-    assert play.state == "Analysing"
-
-
 def test_old_revisions_are_kept_to_the_limit() -> None:
     play = Play(spec=spec_of(revisionHistoryLimit=2, scaleDownDelaySeconds=30, analysis={"minRequests": 1}))
     for name in ("aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd", "eeeeeeee"):
@@ -140,18 +90,6 @@ def test_failing_canary_is_aborted_and_not_tried_again() -> None:
     assert play.reasons().count("RolloutStarted") == 1
 
 
-def test_verdict_and_weight_zero_are_one_write() -> None:
-    play = started()
-    play.error_rates[B] = 0.4
-    while "rejected" not in play.status:
-        play.now += timedelta(seconds=1)
-        play._serve(1)
-        play.step()
-    assert play.state == "Withdrawing"
-    assert play.status["canary"]["weight"] == 0
-    assert {t["revision"]: t["weight"] for t in play.status["traffic"]} == {A: 100, B: 0}
-
-
 def test_abort_waits_for_every_router_and_replaces_a_deaf_one_after_ten_seconds() -> None:
     play = started()
     play.deaf.add("r1")
@@ -171,33 +109,6 @@ def test_abort_by_a_person_rejects_the_revision() -> None:
     assert play.state == "Rest"
     assert play.status["rejected"][0]["reason"] == "Aborted"
     assert "ann aborted" in play.status["rejected"][0]["message"]
-
-
-@pytest.mark.parametrize("state", ["Scaling", "Shifting", "Analysing", "Approval", "Holding", "Full"])
-def test_abort_works_in_every_state(state: str) -> None:
-    play = Play(
-        spec=spec_of(steps=[{"weight": 5, "approval": state == "Approval"}], analysis={"maxSeconds": 20})
-    ).begin()
-    if state == "Scaling":
-        play.stuck.add(B)
-    if state == "Shifting":
-        play.deaf.add("r1")
-    if state == "Holding":
-        play.per_second = 0
-    play.settle()
-    if state in ("Approval", "Holding"):
-        play.run(60, until=state)
-    if state == "Full":
-        play.deaf.add("r1")
-        order(play, "promote", id_="c0")
-        assert (play.state, play.status["rollout"]["weight"]) == ("Shifting", 100)
-    elif state != "Approval":
-        assert play.state == state
-    play.deaf.clear()
-    order(play, "abort")
-    assert play.state == "Rest"
-    assert play.status["stable"]["revision"] == A
-    assert play.status["rejected"][0]["revision"] == B
 
 
 def test_a_retry_right_after_an_abort_waits_until_the_canary_is_withdrawn() -> None:
@@ -243,25 +154,6 @@ def test_an_abort_of_another_revision_says_which_one_is_rolled_out() -> None:
     assert f"revision {B} is being rolled out" in play.events[-1].message
 
 
-def test_abort_works_while_suspended_and_nothing_else_moves() -> None:
-    play = started()
-    play.spec["suspend"] = True
-    play.tick(100)
-    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
-    order(play, "abort")
-    assert play.state == "Rest"
-
-
-def test_a_failing_canary_is_aborted_even_after_promote_was_ordered() -> None:
-    play = started(replicas=4)
-    play.error_rates[B] = 0.4
-    play.stuck.add(B)
-    order(play, "promote")
-    assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
-    play.run(30)
-    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
-
-
 def test_promote_goes_to_the_end_at_once() -> None:
     play = started()
     order(play, "promote")
@@ -274,17 +166,6 @@ def test_skip_goes_to_the_next_weight() -> None:
     play = started()
     order(play, "skip")
     assert play.status["canary"]["weight"] == 25
-    play.settle()
-    assert play.status["canary"]["weight"] == 25  # executed once
-
-
-def test_a_command_for_another_revision_does_nothing_but_say_so() -> None:
-    play = started()
-    for verb in ("promote", "skip", "abort", "retry"):
-        order(play, verb, revision=C, id_=f"for-{verb}")
-        assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
-        assert f"for-{verb}" in play.status["commands"]
-    assert play.reasons().count("CommandIgnored") == 4
 
 
 def test_retry_starts_a_rejected_revision_again() -> None:
@@ -309,35 +190,6 @@ def test_approval_waits_for_a_person() -> None:
     assert play.status["stable"]["revision"] == B
 
 
-def test_a_new_revision_sets_weight_zero_first() -> None:
-    play = started()
-    play.tick(8)
-    play.target = target(C)
-    seen = []
-    for _ in range(12):
-        play.step()
-        seen.append({t["revision"]: t["weight"] for t in play.status["traffic"]})
-    first_c = next(i for i, weights in enumerate(seen) if C in weights)
-    assert any(weights.get(B) == 0 for weights in seen[:first_c])
-    assert all(weights.get(B, 0) == 0 for weights in seen[first_c:])
-    assert play.status["stable"]["revision"] == A
-    assert "Superseded" in play.reasons()
-    play.run(100)
-    assert play.status["stable"]["revision"] == C
-    assert "rejected" not in play.status
-
-
-def test_back_to_stable_settles_at_once() -> None:
-    play = started()
-    play.tick(8)
-    play.target = target(A)
-    play.settle()
-    assert play.state == "Rest"
-    assert play.condition("Ready") == ("True", "Serving")
-    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
-    assert "rejected" not in play.status
-
-
 def test_same_revision_under_a_new_name_is_no_rollout() -> None:
     play = Play()
     play.settle()
@@ -359,15 +211,6 @@ def test_canary_that_never_becomes_ready_ends_on_its_deadline_with_the_reason() 
     assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
     assert "the model directory is empty" in play.words()
     assert play.condition("Available")[0] == "True"
-
-
-def test_deadline_counts_in_a_held_step_too() -> None:
-    play = started(progressDeadlineSeconds=30, analysis={"maxSeconds": 10, "holdMaxSeconds": 900})
-    play.per_second = 0
-    play.run(30, until="Holding")
-    play.lose(B)
-    play.run(60)
-    assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
 
 
 def test_no_traffic_holds_and_says_how_many_requests_are_needed() -> None:
@@ -439,14 +282,6 @@ def test_one_router_behind_holds_the_step() -> None:
     assert "1 of 2 routers confirm 5%" in play.words()
 
 
-def test_a_provider_outage_holds_and_never_aborts() -> None:
-    play = started()
-    play.more["metrics"] = (MetricFinding("auc", Outcome.ERROR, "connection refused"),)
-    play.tick(120)
-    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
-    assert "cannot be read: connection refused" in play.words()
-
-
 def test_operator_away_for_a_minute_counts_once_and_goes_on() -> None:
     play = started()
     play.tick(8)
@@ -460,32 +295,6 @@ def test_operator_away_for_a_minute_counts_once_and_goes_on() -> None:
     grown = after.evidence.tally(5).canary.requests - before.evidence.tally(5).canary.requests
     assert grown == 300
     assert grown == 60 * play.per_second * 5 // 100
-
-
-def test_stable_lost_keeps_the_healthy_copy() -> None:
-    play = started()
-    play.lose(A)
-    order(play, "abort")
-    play.tick(120)
-    assert play.revisions[B].replicas == 1
-    assert B in {t["revision"] for t in play.status["traffic"]}
-    play.recover(A)
-    play.tick(60)
-    assert play.status["traffic"] == [{"revision": A, "weight": 100}]
-    assert play.revisions[B].replicas == 0
-
-
-def test_a_drain_that_a_lost_stable_holds_up_does_not_spin() -> None:
-    play = started()
-    order(play, "abort")
-    play.tick(5)
-    assert play.revisions[B].drain_until is not None
-    play.lose(A)
-    play.tick(60)
-    assert play.revisions[B].replicas == 1
-    play.recover(A)
-    play.tick(5)
-    assert play.revisions[B].replicas == 0
 
 
 def test_available_says_stable_lost() -> None:
@@ -591,15 +400,6 @@ def test_changed_steps_in_the_middle_go_on_from_the_live_weight() -> None:
     play.run(100, until="Rest")
     assert {5, 40, 100} <= set(play.weights)
     assert 25 not in play.weights
-
-
-def test_every_state_has_an_exit_and_every_running_state_can_be_aborted() -> None:
-    for state, row in TRANSITIONS.items():
-        assert set(row.values()) - {state}, state
-        if state not in AT_REST and state is not State.WITHDRAWING:
-            assert State.WITHDRAWING in row.values(), state
-    reached = {target for row in TRANSITIONS.values() for target in row.values()}
-    assert reached == set(State)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
