@@ -41,8 +41,8 @@ class Restless(AssertionError):
 class World:
     """See the module. `store`, `cache`, `events` and `clock` are what controllers are made with."""
 
-    def __init__(self) -> None:
-        self.clock = FakeClock(START)
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock(START)
         self.store = MemoryStore(self.clock)
         self.events = RecordingEvents()
         self.cache = Cache()

@@ -12,25 +12,23 @@ from datetime import datetime
 from typing import Any
 
 from perennial.api import kinds, names
+from perennial.controllers.deployment_metrics import MetricLooks
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain import reasons
 from perennial.domain.decision import JsonObject
-from perennial.domain.errors import PerennialError
 from perennial.domain.rollout.commands import read_command
 from perennial.domain.rollout.pods import PodTrouble, trouble_of
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
-from perennial.domain.rollout.spec import DeploymentSpec, MetricCheck, read_spec
+from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import VERIFY_SECONDS
 from perennial.domain.rollout.targets import Sources, choose_directly, find_target, rejection_of
-from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.domain.rollout.world import Recorded, RevisionSeen, RouterSeen, Trouble, World
 from perennial.domain.times import parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
-METRICS_SECONDS = 10.0
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -57,10 +55,9 @@ class DeploymentObserver:
         self._cache = cache
         self._fleet = fleet
         self._reports = reports
-        self._metrics = metrics
+        self._metrics = MetricLooks(metrics)
         self._runtimes = runtimes
         self._looks: dict[str, _Look] = {}
-        self._metric_looks: dict[str, tuple[datetime, tuple[MetricFinding, ...]]] = {}
 
     async def observe(self, deployment: JsonObject, now: datetime) -> World:
         """The World of now. Transient when the API server fails."""
@@ -85,7 +82,7 @@ class DeploymentObserver:
             routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
             commit=_commit(annotations.get(names.ANNOTATION_SYNC_COMMIT)),
             command=read_command(annotations.get(names.ANNOTATION_COMMAND)),
-            metrics=await self._metric_findings(f"{meta['namespace']}/{meta['name']}", spec, recorded, now),
+            metrics=await self._metrics.findings(f"{meta['namespace']}/{meta['name']}", spec.analysis, recorded, now),
             version_rejections={
                 name: rejection_of(versions[name], meta["name"])
                 for name in {entry.version or "" for entry in recorded.rejected}
@@ -97,7 +94,7 @@ class DeploymentObserver:
     def forget(self, namespace: str, name: str) -> None:
         """The deployment is gone."""
         self._looks.pop(f"{namespace}/{name}", None)
-        self._metric_looks.pop(f"{namespace}/{name}", None)
+        self._metrics.forget(f"{namespace}/{name}")
 
     def _revisions(self, deployment: JsonObject) -> dict[str, RevisionSeen]:
         owned = self._cache.owned_by(deployment["metadata"]["uid"])
@@ -197,38 +194,6 @@ class DeploymentObserver:
                 )
             )
         return tuple(seen)
-
-    async def _metric_findings(
-        self, key: str, spec: DeploymentSpec, recorded: Recorded, now: datetime
-    ) -> tuple[MetricFinding, ...]:
-        """Each Prometheus check's outcome, asked every METRICS_SECONDS while the canary has weight."""
-        rollout, checks = recorded.rollout, spec.analysis.metrics
-        if rollout is None or not checks or recorded.weight_of(rollout.target.revision) == 0:
-            self._metric_looks.pop(key, None)
-            return ()
-        last = self._metric_looks.get(key)
-        if last is not None and (now - last[0]).total_seconds() < METRICS_SECONDS:
-            return last[1]
-        before = {finding.name: finding.failed_looks for finding in last[1]} if last is not None else {}
-        findings = tuple([await self._metric_finding(check, before.get(check.name, 0), now) for check in checks])
-        self._metric_looks[key] = (now, findings)
-        return findings
-
-    async def _metric_finding(self, check: MetricCheck, failed: int, now: datetime) -> MetricFinding:
-        if self._metrics is None:
-            return MetricFinding(check.name, Outcome.ERROR, f'no source named "{check.source}" is configured')
-        try:
-            sample = await self._metrics.query(check.source, check.query, at=now)
-        except PerennialError as error:
-            return MetricFinding(check.name, Outcome.ERROR, error.message)
-        value = sample.value
-        if value is None or value != value:
-            return MetricFinding(check.name, Outcome.NO_DATA, sample.detail or "the query gives no number")
-        if check.minimum is not None and value < check.minimum:
-            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is below {check.minimum:g}", failed + 1)
-        if check.maximum is not None and value > check.maximum:
-            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is above {check.maximum:g}", failed + 1)
-        return MetricFinding(check.name, Outcome.PASSED, f"{value:g}")
 
     def _unheard(self, namespace: str, pod: str, uid: str) -> RouterSeen:
         return RouterSeen(pod, uid, created=self._created(namespace, pod))

@@ -13,6 +13,7 @@ from perennial.ports import MetricsSource
 from perennial.render.router import RouterSettings
 from perennial.render.training_containers import StepImage
 from perennial.runtime.status import plain
+from tests.fakes.clock import FakeClock
 from tests.fakes.serving import ServingCluster
 from tests.fakes.world import World
 
@@ -62,8 +63,8 @@ def lost_fields(wanted: Any, kept: Any, path: str) -> list[str]:
 class Rig:
     """The world, its cluster, and the one ModelDeployment `rain`."""
 
-    def __init__(self, *, metrics: MetricsSource | None = None) -> None:
-        self.world = World()
+    def __init__(self, *, metrics: MetricsSource | None = None, clock: FakeClock | None = None) -> None:
+        self.world = World(clock)
         self.cluster = ServingCluster(self.world)
         self.routers = self.cluster.routers
         self.runtimes: dict[str, Any] = dict(RUNTIMES)

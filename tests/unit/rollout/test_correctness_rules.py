@@ -368,10 +368,11 @@ def test_rule_11_only_failed_aborts_an_error_or_no_data_holds_until_its_own_dead
 
 
 def test_rule_11_not_enough_data_holds_too() -> None:
-    play = started(analysis={"maxSeconds": 60})
-    play.per_second = 10  # a request in two seconds: fewer than minRequests
-    play.tick(70)
+    play = started(analysis={"maxSeconds": 20})
+    play.per_second = 40  # two canary requests a second: fewer than minRequests by then
+    play.tick(22)
     assert (play.state, weights(play)[B]) == ("Holding", 5)
+    assert 0 < play.status["rollout"]["analysis"]["requests"] < 50
     assert "rejected" not in play.status
 
 

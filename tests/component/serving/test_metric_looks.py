@@ -1,0 +1,81 @@
+"""When Prometheus is asked during a rollout, and that nothing waits for its answer."""
+
+import asyncio
+from typing import Any
+
+from perennial.ports import MetricSample
+from tests.component.serving.rig import V1, V2, Rig
+
+CHECK = {"name": "auc", "prometheus": {"source": "main", "query": "auc"}, "min": "0.5"}
+
+
+class Source:
+    """Answers `value` to everyone, or to no one while it is None."""
+
+    def __init__(self, value: float | None) -> None:
+        self.value = value
+        self.asked: list[Any] = []
+
+    async def query(self, source: str, query: str, *, at: Any = None) -> MetricSample:
+        self.asked.append(at)
+        if self.value is None:
+            await asyncio.Event().wait()
+        return MetricSample(self.value)
+
+
+async def canary(source: Source, **analysis: Any) -> Rig:
+    """V2 beside V1 at 5 %, just verified."""
+    checks = {"metrics": [CHECK], **analysis}
+    rig = await Rig(metrics=source).serve_first(analysis=checks)
+    await rig.name(V2, analysis=checks)
+    assert rig.state == "Analysing"
+    return rig
+
+
+async def test_a_provider_that_never_answers_holds_the_weight_and_delays_no_abort() -> None:
+    source = Source(None)
+    rig = await canary(source)
+    await rig.cluster.run_for(60)
+    assert (rig.state, rig.status["canary"]["weight"]) == ("Analysing", 5)
+    assert "metric auc cannot be read: main has not answered yet" in rig.words()
+    assert len(source.asked) == 1, "the question that is under way is not asked again"
+    rig.routers.error_rates[V2] = 0.9
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=60)
+    assert rig.stable() == V1
+
+
+async def test_an_answer_that_comes_late_is_taken_by_a_later_pass() -> None:
+    source = Source(None)
+    rig = await canary(source, minRequests=1000)
+    await rig.cluster.run_for(20)
+    source.value = 0.9
+    rig.world.restart()  # the operator that waited is gone; the new one asks anew
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=600)
+    assert rig.stable() == V2
+
+
+async def test_metrics_are_not_asked_before_the_warm_up_is_over() -> None:
+    """A long warm-up would otherwise be three failed looks of a model that is only cold."""
+    source = Source(0.1)
+    rig = await canary(source, warmupSeconds=60)
+    await rig.cluster.run_for(58)
+    assert source.asked == []
+    assert (rig.state, rig.status["canary"]["weight"]) == ("Analysing", 5)
+    source.value = 0.9
+    await rig.cluster.run_until(lambda: rig.stable() == V2, seconds=300)
+
+
+async def test_failed_looks_are_counted_at_one_weight() -> None:
+    """Two failed looks at 5 % and one at 50 % are not three in a row: the next weight begins with a warm-up too."""
+    source = Source(0.1)
+    rig = await canary(source)
+    await rig.cluster.run_for(17)  # looks after 5 and 15 s
+    assert len(source.asked) == 2
+    source.value = 0.9
+    await rig.order("skip", analysis={"metrics": [CHECK]})
+    assert rig.status["canary"]["weight"] == 50
+    source.value = 0.1
+    await rig.cluster.run_for(17)
+    assert (rig.state, len(source.asked)) == ("Analysing", 4)
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=30)
+    assert rig.stable() == V1
