@@ -44,9 +44,9 @@ def data(mean: float, folder: str) -> None:
         files.pipe(f"{BUCKET}/{name}/LATEST", folder.encode())
 
 
-def artifact(fail_share: float) -> None:
-    """A model that fails for a share of its requests."""
-    content = json.dumps({"mean": SHIFT, "failShare": fail_share}).encode()
+def artifact(fail_share: float, **more: object) -> None:
+    """A model that fails for a share of its requests; more: what else trivial.py reads from its file."""
+    content = json.dumps({"mean": SHIFT, "failShare": fail_share, **more}).encode()
     listing = f"{hashlib.sha256(content).hexdigest()}  model.json\n".encode()
     digest = hashlib.sha256(listing).hexdigest()
     place = f"{BUCKET}/models/loop/sha256-{digest}"

@@ -3,7 +3,7 @@
     trivial.py train | evaluate | serve | exit CODE
 
 train reads /perennial/data/train/*.csv (column x) and writes model.json, metrics.json and reference.csv. serve answers
-from /mnt/models/model.json: `failShare` is the share of answers that are 500, spread evenly.
+from /mnt/models/model.json: `failShare` is the share of answers that are 500, spread evenly; `input` names its input.
 """
 
 import csv
@@ -14,6 +14,7 @@ import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 ROOT = Path("/perennial")
 
@@ -56,7 +57,7 @@ class Model(BaseHTTPRequestHandler):
     """Open Inference Protocol v2, JSON only."""
 
     protocol_version = "HTTP/1.1"
-    model: dict[str, float]
+    model: dict[str, Any]
     numbers = itertools.count()
 
     def do_GET(self) -> None:
@@ -64,7 +65,8 @@ class Model(BaseHTTPRequestHandler):
         name = os.environ.get("PERENNIAL_MODEL_NAME", "model")
         if self.path == f"/v2/models/{name}":
             tensor = {"datatype": "FP64", "shape": [-1]}
-            self._answer(200, {"name": name, "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]})
+            wanted = {"name": self.model.get("input", "x"), **tensor}
+            self._answer(200, {"name": name, "inputs": [wanted], "outputs": [{"name": "y", **tensor}]})
         else:
             self._answer(200 if self.path.startswith("/v2/health") else 404, {})
 
