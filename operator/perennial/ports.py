@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from perennial.api.kinds import Kind
+from perennial.domain.authors import Author
 from perennial.domain.decision import EventNote, JsonObject
 from perennial.domain.sync.repository import GitChange, GitFile, GitHistory, GitReference, GitRemote
 
@@ -134,6 +135,10 @@ class GitRepository(Protocol):
 
     async def history(self, remote: GitRemote, head: str, since: str) -> GitHistory:
         """Trailers of the commits between `since` (exclusive) and `head`."""
+
+    async def authors(self, remote: GitRemote, head: str, since: str | None) -> tuple[Author, ...]:
+        """Authors of the commits between `since` (exclusive) and `head`; of `head` alone when that is none of them, or
+        `since` is not in the branch's history."""
 
     async def commit(self, remote: GitRemote, path: str, change: GitChange) -> str:
         """Make a commit locally (`path`: as given to `files` for the parent). The same change gives the same id."""

@@ -11,7 +11,8 @@ from examples.gitserver.server import GitServer, create_repository, git_environm
 
 __all__ = ["GitServer", "Person", "create_repository"]
 
-_AUTHOR = "Ada <ada@example.org> 1764000000 +0000"
+ADA = "Ada <ada@example.org>"
+_TIME = "1764000000 +0000"
 
 
 class Person:
@@ -38,11 +39,13 @@ class Person:
         *,
         links: Mapping[str, str] | None = None,
         onto: str | None = None,
+        author: str = ADA,
     ) -> str:
         """Commit files (None removes one) and links (to targets); the commit id. `onto`: rewrite history from there."""
         ref = f"refs/heads/{self.branch}"
         parent = onto or (f"{ref}^0" if self.head() else None)
-        lines = [f"commit {ref}", f"committer {_AUTHOR}", _data(message), f"from {parent}" if parent else ""]
+        who = [f"author {author} {_TIME}", f"committer {ADA} {_TIME}"]
+        lines = [f"commit {ref}", *who, _data(message), f"from {parent}" if parent else ""]
         for name, text in files.items():
             lines.append(f"D {name}" if text is None else f"M 100644 inline {name}\n{_data(text)}")
         lines += [f"M 120000 inline {name}\n{_data(target)}" for name, target in (links or {}).items()]

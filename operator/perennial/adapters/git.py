@@ -21,6 +21,7 @@ from typing import TypeVar
 from git.cmd import Git
 
 from perennial.adapters.git_access import FIXED_CONFIG, REMOTE, base_environment, opened, secret_texts, with_config
+from perennial.domain.authors import Author
 from perennial.domain.conditions import bounded
 from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient, Unavailable
 from perennial.domain.sync.address import is_commit_id, is_ref_name, is_repository_path
@@ -101,6 +102,11 @@ class GitRepositories:
         """See GitRepository."""
         _checked_commit(head), _checked_commit(since)
         return await self._locked(remote, HISTORY, lambda clone: clone.history(head, since))
+
+    async def authors(self, remote: GitRemote, head: str, since: str | None) -> tuple[Author, ...]:
+        """See GitRepository."""
+        _checked_commit(head), _checked_commit(since or head)
+        return await self._locked(remote, HISTORY, lambda clone: clone.authors(head, since))
 
     async def commit(self, remote: GitRemote, path: str, change: GitChange) -> str:
         """See GitRepository."""
@@ -271,17 +277,29 @@ class _Clone:
 
     def history(self, head: str, since: str) -> GitHistory:
         """See GitRepository.history. Commits only, without their trees."""
-        for depth in DEPTHS:
-            self._fetch([f"--depth={depth}", REMOTE, head], filters="--filter=tree:0", negotiate=False)
-            out = self._run.local(["rev-list", "--topo-order", "--end-of-options", head]).decode().split()
-            if since in out or not self._shallow():
-                break
-        reached = since in out
+        reached = self._reaches(head, since)
         arguments = [f"^{since}"] if reached else []
         text = self._run.local(
             ["log", "--format=%H%x00%(trailers:only,unfold)%x01", "--end-of-options", head, *arguments]
         ).decode(errors="replace")
         return GitHistory(tuple(_commit_trailers(part) for part in text.split("\x01") if part.strip()), reached)
+
+    def authors(self, head: str, since: str | None) -> tuple[Author, ...]:
+        """See GitRepository.authors."""
+        some = self._reaches(head, since or head) and since not in (None, head)
+        which = [head, f"^{since}"] if some else ["--max-count=1", head]
+        text = self._run.local(["log", "--format=%an%x00%ae%x01", *which, "--"]).decode(errors="replace")
+        pairs = (part.strip().partition("\0") for part in text.split("\x01") if part.strip())
+        return tuple(dict.fromkeys(Author(name, email) for name, _, email in pairs))
+
+    def _reaches(self, head: str, since: str) -> bool:
+        """Fetch commits until `since` is among them; whether it is."""
+        for depth in DEPTHS:
+            self._fetch([f"--depth={depth}", REMOTE, head], filters="--filter=tree:0", negotiate=False)
+            out = self._run.local(["rev-list", "--topo-order", "--end-of-options", head]).decode().split()
+            if since in out or not self._shallow():
+                break
+        return since in out
 
     def commit(self, change: GitChange) -> str:
         """See GitRepository.commit."""

@@ -15,6 +15,7 @@ from perennial.api import kinds, names
 from perennial.controllers.deployment_metrics import MetricLooks
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain import reasons
+from perennial.domain.authors import read_authors
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.commands import read_command
 from perennial.domain.rollout.pods import PodTrouble, trouble_of
@@ -81,6 +82,7 @@ class DeploymentObserver:
             revisions=revisions,
             routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
             commit=_commit(annotations.get(names.ANNOTATION_SYNC_COMMIT)),
+            authors=read_authors(annotations.get(names.ANNOTATION_SYNC_AUTHORS)),
             command=read_command(annotations.get(names.ANNOTATION_COMMAND)),
             metrics=await self._metrics.findings(f"{meta['namespace']}/{meta['name']}", spec.analysis, recorded, now),
             version_rejections={

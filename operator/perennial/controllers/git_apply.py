@@ -14,7 +14,7 @@ from perennial.api.kinds import Kind
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Conflict, Forbidden, PerennialError, Stalled, Transient
 from perennial.domain.sync.documents import SourceError
-from perennial.domain.sync.manifest import DesiredObject, ObjectId
+from perennial.domain.sync.manifest import DesiredObject, Mark, ObjectId
 from perennial.domain.sync.ownership import (
     MANAGER,
     covers,
@@ -53,7 +53,7 @@ class Applied:
     """What is known to be in the cluster: digest of the body, commit mark, and uid and generation after our write."""
 
     digest: str
-    commit: str
+    mark: Mark
     uid: str
     generation: int
 
@@ -71,7 +71,7 @@ class ApplyResult:
 class _Plan:
     wanted: DesiredObject
     body: JsonObject
-    commit: str
+    mark: Mark
     force: bool
 
 
@@ -117,17 +117,17 @@ class Applier:
             or known.digest != item.digest
             or item.id not in live
             or live[item.id]["metadata"]["uid"] != known.uid
-            or not covers(live[item.id], item.rendered(known.commit))
+            or not covers(live[item.id], item.rendered(known.mark))
         ]
 
     async def apply(
         self,
         suspects: Sequence[DesiredObject],
         live: Mapping[ObjectId, JsonObject],
-        commit: str,
+        mark: Mark,
         rivals: Callable[[str], bool],
     ) -> ApplyResult:
-        """Dry-run every suspect, then apply, kind by kind, those that are good and differ.
+        """Dry-run every suspect, then apply, kind by kind, those that are good and differ. mark: for what changed.
 
         rivals(name): whether another GitSync of that name exists (an object with its mark is not taken from it).
         """
@@ -135,7 +135,7 @@ class Applier:
         plans: list[_Plan] = []
 
         async def check(item: DesiredObject) -> None:
-            plan = await self._caught(item, result, lambda: self._check(item, live.get(item.id), commit, rivals))
+            plan = await self._caught(item, result, lambda: self._check(item, live.get(item.id), mark, rivals))
             if plan is not None:
                 plans.append(plan)
 
@@ -203,7 +203,7 @@ class Applier:
                 return None
 
     async def _check(
-        self, item: DesiredObject, live: JsonObject | None, commit: str, rivals: Callable[[str], bool]
+        self, item: DesiredObject, live: JsonObject | None, newest: Mark, rivals: Callable[[str], bool]
     ) -> _Plan | None:
         """Dry run; the plan to write, or None when the cluster is as wanted."""
         if live is not None:
@@ -213,7 +213,7 @@ class Applier:
             other = sync_of(live)
             if other is not None and other != self._sync and rivals(other):
                 raise Stalled("NameTaken", f"it is applied by GitSync {other}: keep it in one of the two paths")
-        mark = self._commit_mark(item, live, commit)
+        mark = self._mark(item, live, newest)
         body = item.rendered(mark)
         force, dry = await self._dry_run(item, body)
         if live is not None and same_but_bookkeeping(live, dry):
@@ -240,19 +240,22 @@ class Applier:
     async def _write(self, plan: _Plan, result: ApplyResult) -> None:
         async def write() -> None:
             written = await self._store.apply(plan.body, manager=MANAGER, force=plan.force)
-            self._remember(plan.wanted, plan.commit, written)
+            self._remember(plan.wanted, plan.mark, written)
             result.written += 1
 
         await self._caught(plan.wanted, result, write)
 
-    def _commit_mark(self, item: DesiredObject, live: JsonObject | None, commit: str) -> str:
+    def _mark(self, item: DesiredObject, live: JsonObject | None, newest: Mark) -> Mark:
         """The commit in which the document last changed: a known or live mark stays while the document is the same."""
         known = self._known.get(item.id)
         if known is not None:
-            return known.commit if known.digest == item.digest else commit
-        mark = ((live or {}).get("metadata", {}).get("annotations") or {}).get(names.ANNOTATION_SYNC_COMMIT)
-        return str(mark) if mark and covers(live, item.body) else commit
+            return known.mark if known.digest == item.digest else newest
+        noted = (live or {}).get("metadata", {}).get("annotations") or {}
+        commit = noted.get(names.ANNOTATION_SYNC_COMMIT)
+        if not commit or not covers(live, item.body):
+            return newest
+        return Mark(str(commit), noted.get(names.ANNOTATION_SYNC_AUTHORS))
 
-    def _remember(self, item: DesiredObject, commit: str, live: JsonObject) -> None:
+    def _remember(self, item: DesiredObject, mark: Mark, live: JsonObject) -> None:
         meta = live["metadata"]
-        self._known[item.id] = Applied(item.digest, commit, meta["uid"], int(meta.get("generation") or 0))
+        self._known[item.id] = Applied(item.digest, mark, meta["uid"], int(meta.get("generation") or 0))

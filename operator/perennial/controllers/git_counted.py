@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
+from perennial.domain.authors import Author
 from perennial.domain.errors import PerennialError
 from perennial.domain.sync.repository import GitChange, GitFile, GitHistory, GitReference, GitRemote
 from perennial.ports import GitRepository
@@ -42,6 +43,10 @@ class CountedRepository:
     async def history(self, remote: GitRemote, head: str, since: str) -> GitHistory:
         """See GitRepository."""
         return await _counted("history", self._inner.history(remote, head, since))
+
+    async def authors(self, remote: GitRemote, head: str, since: str | None) -> tuple[Author, ...]:
+        """See GitRepository."""
+        return await _counted("authors", self._inner.authors(remote, head, since))
 
     async def commit(self, remote: GitRemote, path: str, change: GitChange) -> str:
         """See GitRepository."""

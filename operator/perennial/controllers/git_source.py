@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from perennial.api import kinds
+from perennial.domain.authors import Author
 from perennial.domain.errors import Forbidden, Stalled
 from perennial.domain.sync.documents import Document, ParsedFile, SourceError, parse_file, too_large
 from perennial.domain.sync.repository import GitReference, GitRemote
@@ -55,6 +56,10 @@ class Source:
         """The commit that spec.ref names now."""
         kind, value = spec.ref
         return await self._git.head(remote, GitReference(kind, value))  # type: ignore[arg-type]
+
+    async def authors(self, remote: GitRemote, commit: str, since: str | None) -> tuple[Author, ...]:
+        """Who wrote the commits after `since` up to `commit`."""
+        return await self._git.authors(remote, commit, since)
 
     async def snapshot(self, remote: GitRemote, spec: SyncSpec, commit: str, known: Parsed) -> Snapshot:
         """The documents of a commit; files whose blob was parsed before are not read again."""

@@ -7,7 +7,7 @@ report once. What a pass learnt is remembered here only to save work; losing it 
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,12 +17,13 @@ from perennial.controllers.git_apply import Applied, Applier
 from perennial.controllers.git_counted import CountedRepository
 from perennial.controllers.git_source import Snapshot, Source
 from perennial.controllers.git_write import WriteBack, WriteMemory, WriteStep
+from perennial.domain.authors import authors_text
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import PerennialError
 from perennial.domain.sync import inventory
 from perennial.domain.sync.decide import Seen, news, next_check, status_of, suspended_status
 from perennial.domain.sync.documents import SourceError
-from perennial.domain.sync.manifest import DesiredObject, ObjectId, desired_objects, located
+from perennial.domain.sync.manifest import DesiredObject, Mark, ObjectId, desired_objects, located
 from perennial.domain.sync.ownership import MANAGER
 from perennial.domain.sync.prune import last_size, results_of, too_much, versions_in_use
 from perennial.domain.sync.repository import GitRemote
@@ -237,7 +238,8 @@ class GitSyncController:
             suspects = [item for item in memory.desired if item.id in changed or self._unknown(memory, item)]
             live = await applier.live(suspects)
         await self._intend(key, memory, spec, suspects, now)
-        result = await applier.apply(suspects, live, snapshot.commit, lambda name: self._exists(spec, name))
+        mark = await self._mark(key, memory, snapshot.commit, suspects)
+        result = await applier.apply(suspects, live, mark, lambda name: self._exists(spec, name))
         memory.errors, memory.passing = (*memory.refused, *result.errors), result.passing and not memory.refused
         memory.applied, memory.kept = None, None  # a prune that fails here is done by the next pass
         if not memory.errors:
@@ -247,6 +249,17 @@ class GitSyncController:
             memory.heal_at = now + timedelta(seconds=spec.heal_seconds)
             if spec.account is None:
                 await ensure_account(self._store, spec.namespace, namespaced=self._settings.namespaced)
+
+    async def _mark(self, key: Key, memory: Memory, commit: str, suspects: Sequence[DesiredObject]) -> Mark:
+        """The mark of what changed: the commit, and its authors where something asks for them.
+
+        They are all who wrote a commit since the revision that was applied last, so that nobody's change passes for
+        somebody else's who pushed a little later.
+        """
+        if memory.remote is None or not any(item.asks_authors and self._unknown(memory, item) for item in suspects):
+            return Mark(commit)
+        since = str(self._recorded(key).get("lastAppliedRevision") or "").rpartition(":")[2]
+        return Mark(commit, authors_text(await self._source.authors(memory.remote, commit, since or None)))
 
     async def _intend(
         self, key: Key, memory: Memory, spec: SyncSpec, suspects: list[DesiredObject], now: datetime

@@ -57,6 +57,7 @@ WEIGHT_SET = "WeightSet"  # status.traffic gives the canary another weight
 WEIGHT_VERIFIED = "WeightVerified"  # every ready router confirms the weight; requests are counted
 NO_ROOM = "NoRoom"  # the scheduler finds no room beside stable; the canary takes its place
 APPROVAL_NEEDED = "ApprovalNeeded"  # the step is done and waits for a person
+APPROVAL_REFUSED = "ApprovalRefused"  # whoever wrote the change may not let it go on
 SIGNATURE_DIFFERS = "SignatureDiffers"  # the canary wants other inputs than stable and waits for a person
 APPROVED = "Approved"  # a person let the step go on
 INCONCLUSIVE = "Inconclusive"  # no verdict by maxSeconds

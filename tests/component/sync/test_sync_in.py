@@ -1,9 +1,13 @@
 """Documents of a real repository become objects, and nothing that is wrong in it removes anything."""
 
+from typing import Any, cast
+
 import pytest
 
 from perennial.api import kinds
+from perennial.domain.authors import Author, read_authors
 from perennial.domain.errors import Unavailable
+from perennial.ports import GitRepository
 from tests.component.sync.conftest import Bench, config_map, deployment
 
 CM = kinds.CONFIG_MAP
@@ -46,6 +50,50 @@ async def test_a_changed_file_is_applied_alone_and_the_others_keep_their_commit(
     assert world.obj(CM, "a")["metadata"]["annotations"]["perennial.dev/commit"] == first
     assert world.obj(CM, "b")["metadata"]["annotations"]["perennial.dev/commit"] == second
     assert [r["revision"] for r in bench.status()["history"]] == [f"main@sha1:{second}", f"main@sha1:{first}"]
+
+
+async def test_all_authors_since_the_last_look_are_noted_where_ones_own_approval_is_forbidden(bench: Bench) -> None:
+    def strict(version: str) -> dict[str, str]:
+        return {"app/d.yaml": deployment(version=version, rollout="{forbidOwnApproval: true}")}
+
+    def noted() -> list[tuple[str, str]]:
+        annotations = bench.world.obj(kinds.MODEL_DEPLOYMENT, "rain")["metadata"]["annotations"]
+        return [(author.name, author.email) for author in read_authors(annotations["perennial.dev/authors"])]
+
+    bench.person.push(strict("rain-r1"), author="Bob <bob@example.org>")
+    await bench.start()
+    assert noted() == [("Bob", "bob@example.org")]
+    bench.person.push(strict("rain-r2"))
+    bench.person.push({"app/a.yaml": config_map("a")}, author="Zoë Ö <zoe@example.org>")
+    await bench.poll()
+    both = [("Zoë Ö", "zoe@example.org"), ("Ada", "ada@example.org")]
+    assert noted() == both  # who pushed last is not taken for the author of the change
+    await bench.push({"app/a.yaml": config_map("a", "2")}, "another file")
+    assert noted() == both
+    bench.world.restart()
+    await bench.poll()
+    assert noted() == both
+
+
+async def test_a_change_is_not_applied_before_its_authors_are_known(bench: Bench) -> None:
+    class Silent:
+        """Tells everything but authors."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bench.repositories, name)
+
+        async def authors(self, *_: Any) -> tuple[Author, ...]:
+            raise Unavailable("GitUnreachable", "the server does not answer")
+
+    bench.person.push({"app/d.yaml": deployment(version="rain-r1", rollout="{forbidOwnApproval: true}")})
+    bench.git = cast(GitRepository, Silent())
+    bench.world.restart()
+    await bench.start()
+    assert not bench.exists(kinds.MODEL_DEPLOYMENT, "rain")
+    bench.git = bench.repositories
+    bench.world.restart()
+    await bench.world.settle()
+    assert bench.exists(kinds.MODEL_DEPLOYMENT, "rain")
 
 
 async def test_sync_requested_looks_at_once_and_is_echoed(bench: Bench) -> None:

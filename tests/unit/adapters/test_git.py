@@ -14,6 +14,7 @@ import pytest
 from perennial.adapters import git as adapter
 from perennial.adapters.git import GitRepositories, GitSettings
 from perennial.adapters.git_access import base_environment, opened
+from perennial.domain.authors import Author
 from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient, Unavailable
 from perennial.domain.sync.repository import GitChange, GitReference, GitRemote
 from tests.support.git_server import GitServer, Person, create_repository
@@ -158,6 +159,18 @@ async def test_a_commit_keeps_files_that_were_never_fetched(bench: Bench) -> Non
     await bench.git.push(bench.remote, "app", "main", commit, head)
     assert bench.person.read("other/a") == "1" * 100 and bench.person.read("app/b") == "3"
     assert "120000 blob" in bench.person.git("ls-tree", "main:app")
+
+
+async def test_authors_are_those_of_every_commit_since_or_of_the_head_alone(bench: Bench) -> None:
+    first = bench.person.push({"a": "1"}, author="Bob <bob@example.org>")
+    for number, author in enumerate(("Ada <ada@example.org>", "Zoë <z@example.org>", "Ada <ada@example.org>")):
+        head = bench.person.push({"a": f"2{number}"}, author=author)
+    ada, zoe = Author("Ada", "ada@example.org"), Author("Zoë", "z@example.org")
+    assert await bench.git.authors(bench.remote, head, first) == (ada, zoe)
+    assert await bench.git.authors(bench.remote, head, None) == (ada,)
+    assert await bench.git.authors(bench.remote, head, head) == (ada,)
+    rewritten = bench.person.push({"a": "3"}, onto=first, author="Eve <eve@example.org>")
+    assert await bench.git.authors(bench.remote, rewritten, head) == (Author("Eve", "eve@example.org"),)
 
 
 async def test_history_gives_trailers_since_a_commit_or_says_that_it_was_rewritten(bench: Bench) -> None:

@@ -62,6 +62,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "progressDeadlineSeconds": 1200,
             "scaleDownDelaySeconds": 300,
             "revisionHistoryLimit": 5,
+            "forbidOwnApproval": False,
             "surge": "Auto",
         },
         "traffic": {"timeoutSeconds": 60, "retries": 0, "override": False},

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from perennial.domain.authors import Author
 from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.commands import Command
@@ -89,6 +90,7 @@ class Play:
     rng: np.random.Generator | None = None
     command: Command | None = None
     commit: str | None = "abc1234"
+    authors: tuple[Author, ...] = ()
     applied: dict[str, tuple[int, dict[str, int]]] = field(default_factory=dict)
     counts: dict[str, dict[str, Arm]] = field(default_factory=dict)
     events: list[EventNote] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Play:
             revisions=dict(self.revisions),
             routers=tuple(self._router(pod) for pod in self.routers),
             commit=self.commit,
+            authors=self.authors,
             command=self.command,
             **self.more,
         )
@@ -196,7 +199,7 @@ class Play:
     def _check_told(self, before: dict[str, Any], events: tuple[EventNote, ...]) -> None:
         """Every move is told once, as an event with the sentence of a condition."""
         said = {condition["message"] for condition in self.status["conditions"]}
-        aside = ("CommandIgnored", "NotGated")
+        aside = ("CommandIgnored", "ApprovalRefused", "NotGated")
         told = [n for n in events if n.reason not in aside and "ordered a retry" not in n.message]
         assert all(bounded(note.message) in said for note in told if self.condition("Ready")[1] != "PodsNotReady")
         was, now = str(before.get("rollout", {}).get("state", "Rest")), self.state

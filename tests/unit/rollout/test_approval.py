@@ -2,6 +2,8 @@
 
 import pytest
 
+from perennial.domain.authors import Author, authors_text, read_authors, written_by
+from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.signature import Tensor, difference, read_signatures
 from tests.unit.rollout.play import Play, spec_of, target
 from tests.unit.rollout.test_decide import A, B, C, order, started
@@ -241,3 +243,113 @@ def test_a_held_step_goes_on_by_order_and_expires_without_one() -> None:
             order(play, verb)
         play.run(60)
         assert play.status["stable"]["revision"] == stable
+
+
+ANN = Author("Ann Example", "ann@example.org")
+BOB = Author("Bob", "rob@example.org")
+
+
+def strict(*authors: Author, **spec: object) -> Play:
+    """A step of B that waits for approval; these wrote the change, and nobody may approve his own."""
+    steps = [{"weight": 25, "approval": True}, {"weight": 50}]
+    play = Play(spec=spec_of(steps=steps, forbidOwnApproval=True, **spec), authors=authors).begin()
+    play.settle()
+    play.run(100, until="Approval")
+    return play
+
+
+def say(play: Play, by: str, verb: str = "promote") -> None:
+    play.command = Command(verb, B, f"c{len(play.recorded.commands)}", by)
+    play.settle()
+
+
+@pytest.mark.parametrize("by", ["ann@example.org", "ANN@example.org", "ann", "Ann Example", "rob", "bob"])
+@pytest.mark.parametrize("verb", ["promote", "skip"])
+def test_whoever_wrote_the_change_may_not_let_it_go_on(by: str, verb: str) -> None:
+    play = strict(ANN, BOB)
+    say(play, by, verb)
+    assert (play.state, play.status["canary"]["weight"]) == ("Approval", 25)
+    said = f"{verb} by {by} is refused: forbidOwnApproval is set, and "
+    assert next(note.message for note in play.events if note.reason == "ApprovalRefused").startswith(said)
+    play.tick(20)
+    assert play.words().startswith(said)  # it stays on the object, not only in an event
+    assert "somebody else must approve it" in play.words()
+    assert play.reasons().count("ApprovalRefused") == 1
+    assert "approvals" not in play.status["rollout"]
+
+
+def test_somebody_else_may_and_the_refusal_is_gone() -> None:
+    play = strict(ANN)
+    say(play, "ann")
+    say(play, "carol")
+    assert "refusal" not in play.status["rollout"]
+    assert [a["by"] for a in play.status["rollout"]["approvals"]] == ["carol"]
+    play.run(100)
+    assert play.status["history"][0]["approvedBy"] == "carol"
+
+
+def test_the_author_may_abort() -> None:
+    play = strict(ANN)
+    say(play, "ann", "abort")
+    assert play.status["rejected"][0]["reason"] == "Aborted"
+
+
+def test_without_the_option_the_author_may_approve() -> None:
+    play = started(steps=[{"weight": 5, "approval": True}])
+    play.authors = (ANN,)
+    play.run(100, until="Approval")
+    say(play, "ann")
+    assert play.status["history"][0]["approvedBy"] == "ann"
+
+
+def test_changed_inputs_are_not_approved_by_their_author_either() -> None:
+    play = Play(spec=spec_of(forbidOwnApproval=True), inputs={A: X, B: Y}, authors=(ANN,)).begin()
+    play.settle()
+    say(play, "ann")
+    assert (play.state, max(play.weights)) == ("Approval", 0)
+    assert "somebody else must approve it" in play.words()
+    say(play, "bob")
+    assert play.status["canary"]["weight"] == 5
+
+
+def test_nobody_may_approve_a_change_of_an_unknown_author() -> None:
+    play = strict()
+    say(play, "carol")
+    assert play.state == "Approval"
+    assert "who wrote the change to rain-bbbbbbbb is not known" in play.words()
+
+
+def test_the_author_is_who_wrote_the_change_when_it_began() -> None:
+    play = strict(ANN)
+    play.authors = (BOB,)  # another commit to the same document, of the same revision
+    say(play, "ann")
+    assert play.state == "Approval"
+    say(play, "bob")
+    assert play.state != "Approval"
+
+
+def test_anybody_may_approve_a_version_that_the_operator_chose() -> None:
+    spec = spec_of(steps=[{"weight": 25, "approval": True}, {"weight": 50}], forbidOwnApproval=True)
+    spec["model"]["updatePolicy"] = "Direct"
+    play = Play(spec=spec, target=target(A, version="rain-1"), authors=(ANN,)).begin(B, version="rain-2")
+    play.settle()
+    play.run(100, until="Approval")
+    say(play, "ann")
+    assert play.status["rollout"]["approvals"][0]["by"] == "ann"
+    assert play.status["rollout"]["authors"] == [{"name": "Perennial", "email": ""}]
+
+
+def test_another_name_than_the_commits_is_somebody_else() -> None:
+    assert written_by("oidc:ann@example.org", [ANN]) is None
+    assert written_by("example.org", [ANN]) is None
+    assert written_by("", [Author("", "")]) is None
+    assert written_by("ann", [BOB, ANN]) == ANN
+
+
+def test_authors_survive_the_annotation_and_too_many_are_unknown() -> None:
+    named = (Author('Zoë "Z" Ö', "z@example.org"), ANN, BOB)
+    assert read_authors(authors_text([*named, ANN])) == named
+    assert authors_text([]) is None
+    assert authors_text(Author(str(number), "") for number in range(65)) is None
+    for text in (None, "", "no JSON", "{}", '[{"name": "x"}]', "[1]", "1"):
+        assert read_authors(text) == ()

@@ -229,6 +229,11 @@ class Rollout(Model):
     revision_history_limit: Annotated[int, Field(ge=1, le=50)] = Field(
         default=5, description="Old revisions that are kept, scaled to zero."
     )
+    forbid_own_approval: bool = Field(
+        default=False,
+        description="Whoever wrote the change in Git may not promote or skip its rollout: user names must be the names "
+        "or email addresses of the commits.",
+    )
     surge: Literal["Surge", "Replace", "Auto"] = Field(
         default="Auto",
         description="Surge: the canary's pods come beside stable's. Replace: they take stable's place. Auto: Surge, "
@@ -368,6 +373,13 @@ class AnalysisStatus(Model):
     reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
 
 
+class AuthorStatus(Model):
+    """Who wrote a commit, as the commit says."""
+
+    name: PersonName = Field(description="Name.")
+    email: PersonName = Field(description="Email address.")
+
+
 class ApprovalStatus(Model):
     """One person's word that let the rollout go on."""
 
@@ -402,6 +414,10 @@ class RolloutStatus(Model):
     approvals: Annotated[tuple[ApprovalStatus, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Who let it go on, oldest first."
     )
+    authors: Annotated[tuple[AuthorStatus, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] = Field(
+        default=(), description="Who wrote the change, where one's own approval is forbidden; unset: not known."
+    )
+    refusal: Sentence | None = Field(default=None, description="Why the last order to go on was not taken.")
     signature_time: Timestamp | None = Field(
         default=None, description="When the routers were first asked for the inputs of stable and canary."
     )

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from perennial.domain.authors import written_by
 from perennial.domain.conditions import bounded
 from perennial.domain.rollout.approval import Said
 from perennial.domain.rollout.signature import Compared, compare
@@ -35,6 +36,29 @@ def signatures(world: World, rollout: Rollout, now: datetime) -> Compared:
         return Compared(True, bounded(found.difference, _LONGEST) if found.difference else None)
     waited = (now - rollout.checking_since).total_seconds() if rollout.checking_since is not None else 0.0
     return Compared(bool(world.routers) and waited >= SIGNATURE_SECONDS)  # without a router nothing can go on anyway
+
+
+def not_ones_own(world: World, rollout: Rollout, verb: str, by: str) -> str | None:
+    """Why `by` may not order that the rollout goes on, as a sentence; None when it is allowed.
+
+    Only spec.rollout.forbidOwnApproval forbids anything: then whoever wrote the change may abort it, and nothing else;
+    and nobody may approve a change whose author is not known.
+    """
+    if not world.spec.forbid_own_approval:
+        return None
+    label = rollout.target.label
+    if not rollout.authors:
+        return (
+            f"{verb} by {by} is refused: forbidOwnApproval is set, and who wrote the change to {label} is not known, "
+            "because no GitSync brought it with its authors: commit it below a GitSync's path."
+        )
+    author = written_by(by, rollout.authors)
+    if author is None:
+        return None
+    return (
+        f"{verb} by {by} is refused: forbidOwnApproval is set, and {bounded(author.words, 100)} wrote the change to "
+        f"{label}: somebody else must approve it."
+    )
 
 
 def signature_words(world: World, rollout: Rollout, difference: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from perennial.domain import reasons
+from perennial.domain.authors import Author
 from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.commands import BadCommand, Command, remembered
@@ -86,6 +87,7 @@ def start(world: World, recorded: Recorded, target: Target, now: datetime) -> Ch
         step_started=now,
         stable_replicas=world.base_replicas,
         commit=world.commit,
+        authors=authors_of(world, recorded, target),
         short_since=now,
     )
     words = f"Roll out {target.label} (revision {target.revision})"
@@ -96,6 +98,19 @@ def start(world: World, recorded: Recorded, target: Target, now: datetime) -> Ch
     known = target.revision in dict(recorded.traffic)
     changed = recorded if known else with_traffic(recorded, (*recorded.traffic, (target.revision, 0)))
     return Change(replace(changed, rollout=rollout, expired=None), words=words, events=tuple(events), requeue=0.0)
+
+
+OPERATOR = Author("Perennial", "")
+"""The author of what the operator chose by itself: anybody may approve it."""
+
+
+def authors_of(world: World, recorded: Recorded, target: Target) -> tuple[Author, ...]:
+    """Who wrote the change that names the target; empty when nobody knows."""
+    stable = recorded.stable
+    chosen = world.spec.update_policy == "Direct" and target.version is not None
+    if chosen and (stable is None or stable.version != target.version):
+        return (OPERATOR,)
+    return world.authors
 
 
 def target_ref(target: Target) -> RevisionRef:

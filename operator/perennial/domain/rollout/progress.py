@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from perennial.domain import reasons
+from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.approval import MAX_APPROVALS, Approval, Said, names_of
-from perennial.domain.rollout.ask import signature_words, signatures, step_waits
+from perennial.domain.rollout.ask import not_ones_own, signature_words, signatures, step_waits
 from perennial.domain.rollout.change import (
     MAX_HISTORY,
     Change,
@@ -32,6 +33,7 @@ from perennial.domain.times import rfc3339
 
 WAIT_SECONDS = 5.0
 UNSCHEDULABLE_SECONDS = 30.0
+MAX_REFUSAL = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Moment:
 
     def go(self, event: Event, words: str, *notes: EventNote, **fields: object) -> Change:
         """Move by the table."""
-        rollout = moved(self.rollout, event, self.now, **fields)
+        rollout = moved(self.rollout, event, self.now, **{"refusal": None, **fields})
         return Change(
             replace(self.recorded, rollout=rollout), words=words, finding=self.finding, events=notes, requeue=0.0
         )
@@ -60,6 +62,8 @@ class Moment:
         warm = (self.rollout.counts_from(self.world.spec.analysis.warmup_seconds) - self.now).total_seconds()
         if self.live > 0 and warm > 0:
             requeue = min(requeue, warm)  # the first look that counts comes right at its end
+        if self.rollout.refusal is not None:
+            words = f"{self.rollout.refusal} {words}"
         return Change(self.recorded, words=words, finding=self.finding, requeue=requeue)
 
     def next_step(
@@ -82,6 +86,9 @@ def proceed(world: World, now: datetime) -> Change:
     obeyed = _obey(moment, command) if command is not None else None
     if isinstance(obeyed, Change):
         return obeyed
+    if isinstance(command, Command) and obeyed is not None and obeyed.reason == reasons.APPROVAL_REFUSED:
+        refused = replace(moment.rollout, refusal=bounded(obeyed.message, MAX_REFUSAL))
+        moment = replace(moment, rollout=refused, recorded=replace(moment.recorded, rollout=refused))
     if world.spec.suspend:
         change = moment.wait("spec.suspend is set: the rollout goes no further; it may still be aborted.")
     else:
@@ -158,6 +165,9 @@ def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
     on_its_way = rollout.state in (State.SCALING, State.SHIFTING) and rollout.weight == FULL
     if rollout.state is State.REPLACING or on_its_way:
         return ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
+    refusal = not_ones_own(moment.world, rollout, command.verb, command.by)
+    if refusal is not None:
+        return EventNote(reasons.APPROVAL_REFUSED, refusal, "Warning")
     if rollout.state is State.APPROVAL and (command.verb == "promote" or moment.live == 0):
         return _approve(moment, command)
     skip = command.verb == "skip"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from perennial.domain.authors import Author
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.approval import Approval, Said
 from perennial.domain.rollout.evidence import evidence_from_status, evidence_to_status
@@ -118,6 +119,8 @@ def _read_rollout(status: Mapping[str, Any]) -> Rollout:
         ),
         checking_since=_read_time(status.get("signatureTime")),
         difference=status.get("signatureDifference"),
+        authors=tuple(Author(a["name"], a["email"]) for a in status.get("authors", ())),
+        refusal=status.get("refusal"),
         replacing=bool(status.get("replacing", False)),
         reason=status.get("reason"),
         message=status.get("message"),
@@ -147,6 +150,8 @@ def _rollout_status(rollout: Rollout) -> JsonObject:
         or None,
         signatureTime=_time_text(rollout.checking_since),
         signatureDifference=rollout.difference,
+        authors=[{"name": a.name, "email": a.email} for a in rollout.authors] or None,
+        refusal=rollout.refusal,
         replacing=rollout.replacing,
         reason=rollout.reason,
         message=rollout.message,

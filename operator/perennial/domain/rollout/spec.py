@@ -104,6 +104,7 @@ class DeploymentSpec:
     revision_history_limit: int
     surge: Surge
     suspend: bool
+    forbid_own_approval: bool
     raw: JsonObject
 
     @property
@@ -134,6 +135,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
         revision_history_limit=int(rollout.get("revisionHistoryLimit", 5)),
         surge=rollout.get("surge", "Auto"),
         suspend=bool(spec.get("suspend", False)),
+        forbid_own_approval=bool(rollout.get("forbidOwnApproval", False)),
         raw=dict(spec),
     )
 

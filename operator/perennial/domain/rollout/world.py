@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from perennial.domain.authors import Author
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.approval import Approval
 from perennial.domain.rollout.commands import BadCommand, Command
@@ -98,7 +99,8 @@ class Rollout:
 
     short_since: since when the canary lacks available pods; verified: when every ready router confirmed its weight.
     checking_since: when its pods were first there and the input signatures were asked for; difference: what differs in
-    them, when a person must approve it.
+    them, when a person must approve it; authors: who wrote the change, empty when nobody knows; refusal: why the last
+    order to go on was not taken.
     """
 
     id: str
@@ -116,6 +118,8 @@ class Rollout:
     approvals: tuple[Approval, ...] = ()
     checking_since: datetime | None = None
     difference: str | None = None
+    authors: tuple[Author, ...] = ()
+    refusal: str | None = None
     replacing: bool = False
     reason: str | None = None
     message: str | None = None
@@ -209,7 +213,12 @@ class World:
     """Everything one decision looks at.
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
+<<<<<<< HEAD
     choice: the version that updatePolicy Direct should choose now.
+=======
+    authors: who wrote the change that Git brought; empty: not known. choice: the version that updatePolicy Direct
+    should choose now. fresh_spec: the spec changed since the last pass.
+>>>>>>> bec3473 (forbidOwnApproval: whoever wrote a change in Git does not approve its rollout)
     """
 
     name: str
@@ -222,6 +231,7 @@ class World:
     revisions: Mapping[str, RevisionSeen]
     routers: tuple[RouterSeen, ...]
     commit: str | None = None
+    authors: tuple[Author, ...] = ()
     choice: str | None = None
     command: Command | BadCommand | None = None
     metrics: tuple[MetricFinding, ...] = ()

@@ -86,6 +86,14 @@ def kind_of(entry: ObjectId) -> Kind | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where an object's document last changed; authors: who wrote that, as the annotation says it."""
+
+    commit: str
+    authors: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredObject:
     """One object as Git wants it. `body` lacks the commit annotation; `digest` is the hash of `body`."""
 
@@ -101,10 +109,21 @@ class DesiredObject:
         """`path:line`."""
         return f"{self.path}:{self.line}"
 
-    def rendered(self, commit: str) -> JsonObject:
+    @property
+    def asks_authors(self) -> bool:
+        """Whether it must be known who wrote its change: a ModelDeployment that forbids approving one's own."""
+        if self.kind != kinds.MODEL_DEPLOYMENT:
+            return False
+        spec = self.body.get("spec")
+        rollout = spec.get("rollout") if isinstance(spec, dict) else None
+        return isinstance(rollout, dict) and rollout.get("forbidOwnApproval") is True
+
+    def rendered(self, mark: Mark) -> JsonObject:
         """What is applied: the body with the commit in which this document last changed."""
         metadata = dict(self.body["metadata"])
-        metadata["annotations"] = {**metadata["annotations"], names.ANNOTATION_SYNC_COMMIT: commit}
+        metadata["annotations"] = {**metadata["annotations"], names.ANNOTATION_SYNC_COMMIT: mark.commit}
+        if self.asks_authors and mark.authors is not None:
+            metadata["annotations"][names.ANNOTATION_SYNC_AUTHORS] = mark.authors
         return {**self.body, "metadata": metadata}
 
     def error(self, message: str) -> SourceError:
@@ -217,6 +236,8 @@ def _metadata_problem(metadata: Mapping[str, Any], scope: Scope) -> str | None:
             return f"metadata.{field} must be a mapping of strings: put the values in quotes"
     if metadata.get("labels", {}) and metadata["labels"].get(names.LABEL_SYNC, scope.sync) != scope.sync:
         return f"the label {names.LABEL_SYNC} is set by the GitSync: remove it"
+    if names.ANNOTATION_SYNC_AUTHORS in (metadata.get("annotations") or {}):
+        return f"the annotation {names.ANNOTATION_SYNC_AUTHORS} is set by the GitSync: remove it"
     for own in (names.ANNOTATION_COMMAND, names.ANNOTATION_SYNC_REQUESTED):
         if own in (metadata.get("annotations") or {}):
             return f"the annotation {own} is a command to the running system and cannot come from Git: remove it"

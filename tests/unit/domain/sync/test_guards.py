@@ -6,7 +6,7 @@ import pytest
 
 from perennial.api import kinds
 from perennial.domain.sync.documents import Document, SourceError
-from perennial.domain.sync.manifest import ObjectId, Scope, desired_objects
+from perennial.domain.sync.manifest import Mark, ObjectId, Scope, desired_objects
 from perennial.domain.sync.ownership import Held, covers, held_by_others, same_but_bookkeeping
 from perennial.domain.sync.prune import Fate, too_much, verdict, versions_in_use
 from perennial.domain.sync.repository import GitFile
@@ -43,6 +43,7 @@ def test_rights_of_its_own_need_a_named_account(kind: str) -> None:
         ({"labels": ["a"]}, "mapping of strings"),
         ({"labels": {"perennial.dev/sync": "other"}}, "is set by the GitSync"),
         ({"annotations": {"perennial.dev/command": "{}"}}, "cannot come from Git"),
+        ({"annotations": {"perennial.dev/authors": "[]"}}, "is set by the GitSync"),
         ({"namespace": "other"}, "only to its own namespace default"),
     ],
 )
@@ -67,10 +68,19 @@ def test_a_sops_secret_and_status_and_order() -> None:
     assert all("status" not in item.body for item in objects)
 
 
+def test_authors_are_noted_only_where_ones_own_approval_is_forbidden() -> None:
+    ours = "perennial.dev/v1alpha1"
+    strict = doc("ModelDeployment", api=ours, spec={"rollout": {"forbidOwnApproval": True}})
+    for document, wanted in ((strict, "[]"), (doc("ModelDeployment", api=ours, spec={"rollout": {}}), None)):
+        [one] = desired_objects([document], SCOPE)[0]
+        rendered = one.rendered(Mark("c1", "[]"))
+        assert rendered["metadata"]["annotations"].get("perennial.dev/authors") == wanted
+
+
 def test_the_digest_is_that_of_the_content_and_place_but_not_of_the_commit() -> None:
     one, two = (desired_objects([doc("ConfigMap", data={"a": value})], SCOPE)[0][0] for value in ("1", "2"))
     assert one.digest != two.digest
-    assert one.rendered("c1")["metadata"]["annotations"]["perennial.dev/commit"] == "c1"
+    assert one.rendered(Mark("c1"))["metadata"]["annotations"]["perennial.dev/commit"] == "c1"
     assert "perennial.dev/commit" not in one.body["metadata"]["annotations"]
 
 
