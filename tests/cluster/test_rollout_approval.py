@@ -1,4 +1,4 @@
-"""An approval step and changed inputs on a real cluster, with the shipped policy on who may say so and the real CLI."""
+"""An approval step, changed inputs and one's own change on a real cluster, with the shipped policy and the real CLI."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ from perennial.adapters.kube import connect_store
 from perennial.api import kinds, names
 from perennial.domain.rollout.commands import command_text
 from tests.cluster.operator import LOOP, make_namespace
-from tests.cluster.test_bad_input import DEPLOYMENT, command_line
+from tests.cluster.test_bad_input import DEPLOYMENT, SYNC, command_line
 
 MODELS = """
 import sys
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 @asynccontextmanager
 async def team(installed: Stage) -> AsyncIterator[Stage]:
-    """A namespace with a store; ada may edit in it, and bob may as well."""
+    """A namespace with a store and a Git server; ada and bob may edit in it."""
     async with connect_store(kubeconfig=str(installed.cluster.kubeconfig)) as (store, _):
         stage = Stage(installed.cluster, store, Timeline(), f"approval-{secrets.token_hex(3)}", installed.tags)
         make_namespace(stage)
@@ -56,12 +56,13 @@ def binding(role: str, user: str) -> Json:
 
 
 def deployment(stage: Stage, artifact: Json) -> Json:
-    """The ModelDeployment of an artifact; its first step waits for a person."""
+    """The ModelDeployment of an artifact; its first step waits for a person who did not write the change."""
     made: Json = yaml.safe_load(DEPLOYMENT.replace("IMAGE", stage.tags["trivial"]))
     chosen = {key: artifact[key] for key in ("uri", "digest", "format")}
     made["spec"]["model"] = {"name": "loop", "artifact": chosen}
     steps = [{"weight": 50, "approval": True}, {"weight": 90}]
-    made["spec"]["rollout"] = {"steps": steps, "analysis": {"warmupSeconds": 0, "minRequests": 20}}
+    analysis = {"warmupSeconds": 0, "minRequests": 20}
+    made["spec"]["rollout"] = {"steps": steps, "analysis": analysis, "forbidOwnApproval": True}
     return made
 
 
@@ -95,40 +96,49 @@ def words(found: Json) -> str:
     return str(next(c["message"] for c in found["conditions"] if c["type"] == "Ready"))
 
 
-async def test_people_with_the_verb_let_a_step_and_changed_inputs_pass(installed: Stage, quiet_operator: None) -> None:
+async def push(stage: Stage, job: str, artifact: Json) -> None:
+    """Ada commits the artifact; the GitSync applies it."""
+    await stage.person(job, "Another model", {"loop.yaml": yaml.safe_dump(deployment(stage, artifact))})
+
+
+async def test_people_with_the_verb_let_others_changes_pass(installed: Stage, quiet_operator: None) -> None:
     async with team(installed) as stage:
         files, image = {"sender.py": (LOOP / "sender.py").read_text()}, stage.tags["perennial"]
         await stage.job("models", image, ["python3", "-c", MODELS], env=servers.store_env(), files=files)
         await stage.wait("the models", lambda: stage.job_done("models"), 60)
         first, second, other = map(json.loads, (await stage.job_log("models")).strip().splitlines()[-3:])
-        stage.apply(deployment(stage, first))
+        await push(stage, "first", first)
+        stage.apply(yaml.safe_load(SYNC.replace("NAMESPACE", stage.namespace)))
         await until(stage, "the first revision", serves(first))
         env = [*servers.store_env(), {"name": "WINDOW", "value": "3600"}]
         await stage.job("sender", image, ["python3", "/files/sender.py", "send"], env=env, files=files)
 
-        stage.apply(deployment(stage, second))
+        await push(stage, "second", second)
         asked = await until(stage, "the step's question", waits_at(50))
         assert "`kubectl perennial promote loop` lets it go on" in words(asked)
-        refused = command_line(stage, "--as", "ada", "promote", "loop")
-        assert "ada may not give commands to modeldeployments" in refused
+        refused = command_line(stage, "--as", "bob", "promote", "loop")
+        assert "bob may not give commands to modeldeployments" in refused
         assert "ask an administrator for the verb approve" in refused
-        stage.apply(binding("perennial-approve", "ada"))
-        said = command_text("promote", asked["rollout"]["targetRevision"], "borrowed", "ada")
-        with pytest.raises(ClusterError, match="because bob sets it"):
+        stage.apply(*(binding("perennial-approve", user) for user in ("ada", "bob")))
+        said = command_text("promote", asked["rollout"]["targetRevision"], "borrowed", "bob")
+        with pytest.raises(ClusterError, match="because ada sets it"):
             annotation = f"{names.ANNOTATION_COMMAND}={said}"
-            stage.kubectl("--as", "bob", "-n", stage.namespace, "annotate", "modeldeployment", "loop", annotation)
-        assert waits_at(50)(await status(stage))
-        assert "taken" in command_line(stage, "--as", "ada", "promote", "loop")
+            stage.kubectl("--as", "ada", "-n", stage.namespace, "annotate", "modeldeployment", "loop", annotation)
+        refused = command_line(stage, "--as", "ada", "promote", "loop")
+        assert "Ada Person <ada@example.com> wrote the change" in refused
+        held = await status(stage)
+        assert waits_at(50)(held) and words(held).startswith("promote by ada is refused: forbidOwnApproval is set")
+        assert "taken" in command_line(stage, "--as", "bob", "promote", "loop")
         promoted = await until(stage, "the second revision", serves(second))
-        assert promoted["history"][0]["approvedBy"] == "ada"
+        assert promoted["history"][0]["approvedBy"] == "bob"
 
-        stage.apply(deployment(stage, other))
+        await push(stage, "third", other)
         asked = await until(stage, "the question about inputs", waits_at(0))
         assert 'input "x" is FP64 [-1] in stable and missing in the canary' in words(asked)
         assert asked["traffic"][-1]["weight"] == 0 and asked["canary"]["readyReplicas"] == 1
-        assert "taken" in command_line(stage, "--as", "ada", "promote", "loop")
+        assert "taken" in command_line(stage, "--as", "bob", "promote", "loop")
         going = await until(stage, "the first step", lambda s: s.get("canary", {}).get("weight") == 50)
-        assert [(a["by"], a["said"]) for a in going["rollout"]["approvals"]] == [("ada", "Signature")]
+        assert [(a["by"], a["said"]) for a in going["rollout"]["approvals"]] == [("bob", "Signature")]
         assert "taken" in command_line(stage, "--as", "ada", "abort", "loop")
         ended = await until(stage, "the abort", serves(second), 30)
         assert ended["rejected"][0]["message"].startswith("ada aborted the rollout")

@@ -108,7 +108,8 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
         obj = await family.require(connection, kind, name)
         bound = revision or _bound_revision(obj, verb)
         id_ = uuid.uuid4().hex[:12]
-        text = command_text(verb, bound, id_, await _person(connection))
+        person = await _person(connection)
+        text = command_text(verb, bound, id_, person)
         body = {"metadata": {"annotations": {names.ANNOTATION_COMMAND: text}}}
         target = PatchTarget(kind, connection.namespace, name, uid=obj["metadata"]["uid"])
         await connection.store.patch(target, body, manager="perennial-cli")
@@ -116,6 +117,9 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
         while time.monotonic() < deadline:
             obj = await family.require(connection, kind, name)
             if id_ in obj.get("status", {}).get("commands", ()):
+                refusal = str((obj["status"].get("rollout") or {}).get("refusal") or "")
+                if refusal.startswith(f"{verb} by {person} "):
+                    raise Refused(refusal)
                 return f"{verb} of {bound} taken. {view.headline(obj)}"
             await asyncio.sleep(0.3)
         raise TimeoutError

@@ -141,6 +141,16 @@ def test_an_abort_goes_out_under_the_login_name_where_the_cluster_does_not_tell(
     assert "does not tell your user name, so the command says ann" in capsys.readouterr().err
 
 
+def test_an_approval_that_the_operator_refuses_is_an_error_in_its_words(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = "promote by ada is refused: forbidOwnApproval is set, and Ada <ada@x> wrote the change."
+    mdep = deployment(rollout={"targetRevision": "bbbb2222", "refusal": refusal})
+    assert cluster.run("promote", "rain", objects=(mdep,)) == 1
+    assert capsys.readouterr().err.strip() == f"Error: {refusal}"
+    assert cluster.run("abort", "rain") == 0  # an older refusal says nothing of this one
+
+
 def test_promote_without_a_rollout_is_refused_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster.run("promote", "rain", objects=(deployment(),)) == 1
     assert "has no rollout in progress, so there is nothing to promote" in capsys.readouterr().err

@@ -290,7 +290,13 @@ def test_somebody_else_may_and_the_refusal_is_gone() -> None:
 
 def test_the_author_may_abort() -> None:
     play = strict(ANN)
+    say(play, "ann")
+    play.deaf.add("r1")
     say(play, "ann", "abort")
+    assert play.state == "Withdrawing"
+    assert "refusal" not in play.status["rollout"]
+    play.deaf.clear()
+    play.settle()
     assert play.status["rejected"][0]["reason"] == "Aborted"
 
 

@@ -125,7 +125,7 @@ def withdraw(
     rollout = recorded.rollout
     assert rollout is not None
     message = bounded(message)
-    gone = moved(rollout, event, now, reason=reason, message=message, verified=None, short_since=None)
+    gone = moved(rollout, event, now, reason=reason, message=message, verified=None, short_since=None, refusal=None)
     entry = Rejection(rollout.target.revision, rollout.target.version, reason, message, rfc3339(now))
     if reject:
         others = tuple(r for r in recorded.rejected if r.revision != entry.revision)
