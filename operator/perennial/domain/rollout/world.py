@@ -212,13 +212,9 @@ class Trouble:
 class World:
     """Everything one decision looks at.
 
-        routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
-    <<<<<<< HEAD
-        choice: the version that updatePolicy Direct should choose now.
-    =======
-        authors: who wrote the change that Git brought; empty: not known. choice: the version that updatePolicy Direct
-        should choose now. fresh_spec: the spec changed since the last pass.
-    >>>>>>> bec3473 (forbidOwnApproval: whoever wrote a change in Git does not approve its rollout)
+    routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
+    authors: who wrote the change that Git brought; empty: not known. choice: the version that updatePolicy Direct should
+    choose now.
     """
 
     name: str
