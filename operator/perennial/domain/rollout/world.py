@@ -213,8 +213,8 @@ class World:
     """Everything one decision looks at.
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
-    authors: who wrote the change that Git brought; empty: not known. choice: the version that updatePolicy Direct should
-    choose now.
+    choice: the version that updatePolicy Direct should choose now. authors: who wrote the change that Git brought;
+    empty: not known.
     """
 
     name: str
