@@ -64,8 +64,9 @@ def assemble(
 
 
 def needed_versions(deployments: Iterable[Deployment]) -> set[str]:
-    """The ModelVersions whose baselines are needed: those of stable and canary, where windows are wanted."""
-    return {version for d in deployments if d.windows for version in d.versions.values()}
+    """The ModelVersions whose baselines are needed: those of stable and canary, where windows or compared predictions
+    are wanted."""
+    return {version for d in deployments if d.windows or d.predictions for version in d.versions.values()}
 
 
 def read_deployment(obj: JsonObject) -> Deployment:
@@ -91,6 +92,7 @@ def read_deployment(obj: JsonObject) -> Deployment:
         latency_limit_ms=analysis.get("latency", {}).get("maxMilliseconds"),
         canary=rollout.get("targetRevision") if choosable else None,
         sticky_header=traffic.get("stickyHeader"),
+        predictions="predictions" in analysis,
     )
 
 

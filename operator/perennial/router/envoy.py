@@ -218,7 +218,8 @@ def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
     if not weights:
         return _answer(503, f"ModelDeployment {deployment.name} serves no version yet")
     arms = [_arm(deployment, deployment.cluster(r), r, weight) for r, weight in sorted(weights.items())]
-    action = _forward(deployment, arms, observed=deployment.sample_percent if deployment.windows else 0)
+    observed = deployment.sample_percent if deployment.windows or deployment.compared else 0
+    action = _forward(deployment, arms, observed=observed)
     if deployment.sticky_header and len(arms) > 1:
         action["route"]["weighted_clusters"]["use_hash_policy"] = True
         action["route"]["hash_policy"] = [_sticky(deployment.sticky_header, deployment.stable, weights)]

@@ -142,6 +142,9 @@ class Pages:
                 "resets": log.resets,
                 "latency": {"logged": log.logged, "overLimit": log.over_limit},
             }
+        if counts.compared is not None:
+            for revision, page in counts.compared.to_json().items():
+                revisions[revision]["predictions"] = page
         now = self._clock()
         windows = [window for spec in sorted(counts.series) for window in counts.series[spec].to_json(now)]
         # Envoy counts dropped log entries for the whole pod: for each deployment they are an upper bound.

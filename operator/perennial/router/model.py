@@ -43,6 +43,7 @@ class Deployment:
     served_names: revision -> the model's name at its servers, where that is not the deployment's.
     canary: the revision that a request may ask for by header, beside stable; None: no request may choose, because
     spec.traffic.override is off, nothing is rolled out, or the canary is being withdrawn.
+    predictions: whether a rollout compares the predictions of canary and stable.
     """
 
     name: str
@@ -60,6 +61,18 @@ class Deployment:
     served_names: Mapping[str, str] = field(default_factory=dict)
     canary: str | None = None
     sticky_header: str | None = None
+    predictions: bool = False
+
+    @property
+    def compared(self) -> str | None:
+        """The canary whose predictions are counted beside stable's; None when that is not asked for or none has weight.
+
+        Both have weight then: arms are compared on concurrent traffic only.
+        """
+        shares = {share.revision: share.weight for share in self.traffic if share.weight}
+        if not self.predictions or self.stable not in shares:
+            return None
+        return next((revision for revision in shares if revision != self.stable), None)
 
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""

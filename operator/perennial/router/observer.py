@@ -17,7 +17,8 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAc
 from perennial.domain.drift.baseline import BaselineError, parse_baseline
 from perennial.router.counters import Plan, WindowSeries, plan_of
 from perennial.router.model import Deployment, Snapshot, WindowSpec, split_cluster
-from perennial.router.parse import Unparsed, parse_request, parse_response
+from perennial.router.parse import Unparsed, Value, parse_request, parse_response
+from perennial.router.predictions import Compared
 
 METADATA = "perennial"
 _BROKEN_OFF = ("upstream_reset_after_response_started", "stream_idle_timeout")
@@ -37,10 +38,12 @@ class RevisionLog:
 
 @dataclass(slots=True)
 class DeploymentCounts:
-    """All counters of one deployment. lost: rows that could not be binned for a reason on our side."""
+    """All counters of one deployment. lost: rows that could not be binned for a reason on our side.
+    compared: the predictions of canary and stable, while a rollout compares them."""
 
     revisions: dict[str, RevisionLog] = field(default_factory=dict)
     series: dict[WindowSpec, WindowSeries] = field(default_factory=dict)
+    compared: Compared | None = None
     lost: int = 0
 
 
@@ -69,6 +72,7 @@ class Observer:
             self.counts[deployment.name].series = {
                 spec: series.get(spec) or WindowSeries(spec) for spec in deployment.windows
             }
+            self._compare(deployment)
         self._targets.clear()
 
     def restart(self) -> None:
@@ -77,7 +81,22 @@ class Observer:
         self.counts = {
             name: DeploymentCounts(series={spec: WindowSeries(spec) for spec in kept}) for name, kept in specs.items()
         }
+        for deployment in self._deployments.values():
+            self._compare(deployment)
         self._targets.clear()
+
+    def _compare(self, deployment: Deployment) -> None:
+        """Makes both arms' counters when predictions are compared and the bins are known; else there are none."""
+        counts, canary = self.counts[deployment.name], deployment.compared
+        plan = self._stable_plan(deployment) if canary is not None else None
+        if canary is None or deployment.stable is None or plan is None:
+            counts.compared = None
+            return
+        fresh = Compared(plan, stable=deployment.stable, canary=canary)
+        if counts.compared is None or counts.compared.identity != fresh.identity:
+            counts.compared = fresh
+        for revision in (deployment.stable, canary):
+            counts.revisions.setdefault(revision, RevisionLog())
 
     def baseline(self, name: str) -> str | None:
         """By which bins stable's rows are counted: a digest, `grid`, or None while they are not known yet."""
@@ -107,9 +126,10 @@ class Observer:
             return _Target(RevisionLog())
         counts = self.counts[deployment.name]
         log = counts.revisions.setdefault(parts[1], RevisionLog())
+        compared = counts.compared if counts.compared is not None and counts.compared.has(parts[1]) else None
         if parts[1] != deployment.stable:
-            return _Target(log, deployment)
-        return _Target(log, deployment, counts, parts[1], self._stable_plan(deployment))
+            return _Target(log, deployment, revision=parts[1], compared=compared)
+        return _Target(log, deployment, counts, parts[1], self._stable_plan(deployment), compared)
 
 
 def _plan(raw: Mapping[str, Any] | None) -> Plan:
@@ -123,7 +143,7 @@ def _plan(raw: Mapping[str, Any] | None) -> Plan:
 class _Target:
     """Everything that counting an entry of one cluster needs, looked up once per snapshot."""
 
-    __slots__ = ("_counts", "_limit", "_log", "_max_rows", "_plan", "_revision")
+    __slots__ = ("_compared", "_counts", "_limit", "_log", "_max_rows", "_plan", "_revision")
 
     def __init__(
         self,
@@ -132,6 +152,7 @@ class _Target:
         counts: DeploymentCounts | None = None,
         revision: str = "",
         plan: Plan | None = None,
+        compared: Compared | None = None,
     ) -> None:
         self._log = log
         limit = deployment.latency_limit_ms if deployment else None
@@ -140,6 +161,7 @@ class _Target:
         self._counts = counts
         self._revision = revision
         self._plan = plan
+        self._compared = compared
 
     def count(self, entry: Any, common: Any, now: float) -> None:
         """One access-log entry."""
@@ -152,7 +174,7 @@ class _Target:
         code = entry.response.response_code.value
         if entry.response.response_code_details.startswith(_BROKEN_OFF) and code < 500:
             log.resets += 1
-        if self._counts is None or not 200 <= code < 300:
+        if (self._counts is None and self._compared is None) or not 200 <= code < 300:
             return
         metadata = common.metadata.filter_metadata.get(METADATA)
         if metadata is None:
@@ -160,6 +182,10 @@ class _Target:
         noted = dict(metadata.fields.items())  # a plain dict: it is asked often, and a protobuf map is slow to ask
         if "n" in noted or ("g" in noted and not _text(noted, "r")):
             return  # not to be binned; or a gRPC call that failed, which HTTP calls 200
+        if self._compared is not None:
+            self._compared.count(self._revision, _predictions(noted, self._max_rows), stream="s" in noted)
+        if self._counts is None:
+            return
         started = common.start_time
         self._observe(self._counts, noted, started.seconds + started.nanos * 1e-9 + seconds, now)
 
@@ -197,10 +223,22 @@ def _read(noted: Mapping[str, Any], max_rows: int) -> tuple[Any, Any]:
     request = a2b_base64(_text(noted, "q"))
     table = parse_request(request, max_rows, json_length=_length(noted, "qh"), grpc=grpc_call)
     try:
-        answer = a2b_base64(_text(noted, "r"))
-        return table, parse_response(answer, max_rows, json_length=_length(noted, "rh"), grpc=grpc_call)
+        return table, _answer(noted, max_rows)
     except Unparsed:
         return table, None
+
+
+def _answer(noted: Mapping[str, Any], max_rows: int) -> list[Value]:
+    answer = a2b_base64(_text(noted, "r"))
+    return parse_response(answer, max_rows, json_length=_length(noted, "rh"), grpc="g" in noted)
+
+
+def _predictions(noted: Mapping[str, Any], max_rows: int) -> list[Value] | None:
+    """The predictions alone, whatever was asked; None when they cannot be read or were longer than the limit."""
+    try:
+        return _answer(noted, max_rows) if "r" in noted else None
+    except (Unparsed, Base64Error):
+        return None
 
 
 def _text(noted: Mapping[str, Any], key: str) -> str:

@@ -5,11 +5,12 @@ and `predictions`. Pure and without policy: which rows are counted, and in which
 kept. Whatever cannot be read raises Unparsed; it is counted, never guessed at.
 """
 
+import json
 import struct
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import isfinite, prod
 from typing import Any, NamedTuple
 
 import orjson
@@ -93,6 +94,16 @@ def _json(body: bytes, json_length: int | None) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if b"NaN" in text or b"Infinity" in text:
+            return _lenient_json(text)
+        raise Unparsed(str(error)) from error
+
+
+def _lenient_json(text: bytes) -> Any:
+    """JSON with the words NaN and Infinity, which many servers write although JSON has none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise Unparsed(str(error)) from error
 
 
@@ -267,6 +278,13 @@ def _predictions(rows: Sequence[Any]) -> list[Value]:
             return [row[0] for row in rows]
         if width == 2:
             return [row[1] for row in rows]
-        return [str(max(range(width), key=row.__getitem__)) for row in rows]
+        return [_arg_max(row, width) for row in rows]
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise Unparsed(f"predictions of mixed shapes: {error}") from error
+
+
+def _arg_max(row: Sequence[Any], width: int) -> str | None:
+    """The place of the largest value as text; None when one of them is no number."""
+    if not all(value is not None and isfinite(value) for value in row):
+        return None
+    return str(max(range(width), key=row.__getitem__))
