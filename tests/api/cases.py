@@ -462,6 +462,34 @@ def _model_deployment() -> list[Case]:
         ),
         Case(
             kind,
+            "maxDistance must be greater than 0",
+            analysis(predictions={"maxDistance": "0.001"}),
+            analysis(predictions={"maxDistance": "0.0"}),
+        ),
+        Case(
+            kind,
+            "rollout.analysis.predictions reads what models answer: observation.samplePercent and "
+            "observation.maxBodyBytes must be greater than 0 with it",
+            {**analysis(predictions={}), "observation": {"samplePercent": 1, "maxBodyBytes": 1}},
+            {**analysis(predictions={}), "observation": {"samplePercent": 0}},
+        ),
+        Case(
+            kind,
+            "rollout.analysis.predictions reads what models answer: observation.samplePercent and "
+            "observation.maxBodyBytes must be greater than 0 with it",
+            {**analysis(), "observation": {"maxBodyBytes": 0}},
+            {**analysis(predictions={}), "observation": {"maxBodyBytes": 0}},
+            label="maxBodyBytes 0",
+        ),
+        Case(
+            kind,
+            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision ask "
+            "canary and stable different things",
+            {**analysis(), "traffic": {"stickyHeader": "x-user"}},
+            {**analysis(predictions={}), "traffic": {"stickyHeader": "x-user"}},
+        ),
+        Case(
+            kind,
             "at least one of min and max must be set",
             analysis(metrics=[{"name": "a", "prometheus": prometheus, "min": "0", "max": "1"}]),
             analysis(metrics=[{"name": "a", "prometheus": prometheus}]),

@@ -82,6 +82,7 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
         )
         if analysis.get("reason"):
             lines.append(f"           {analysis.get('verdict', '')}: {analysis['reason']}")
+        lines += _predictions(analysis.get("predictions"))
     lines += [
         f"           {_SAID[word['said']]} by {word['by']} at {word['weight']} %, {word['time']}"
         for word in rollout.get("approvals", ())
@@ -89,6 +90,12 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
     if rollout.get("etaSeconds") is not None:
         lines.append(f"           about {rollout['etaSeconds']} s to go at this rate of requests")
     return lines
+
+
+def _predictions(compared: Mapping[str, Any] | None) -> list[str]:
+    if not compared:
+        return []
+    return [f"           predictions {compared['verdict']}: {compared.get('reason', '')}"]
 
 
 def _versions(family: Family) -> list[str]:

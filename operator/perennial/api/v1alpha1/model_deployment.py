@@ -140,6 +140,18 @@ class Latency(Model):
     max_milliseconds: Annotated[int, Field(ge=1, le=3_600_000)] = Field(description="What counts as fast.")
 
 
+class PredictionCheck(Model):
+    """Compare what the canary predicts with what stable predicts on the same traffic: a canary may answer 200 and be
+    wrong. Missing, infinite or constant predictions are found too.
+    """
+
+    rules: ClassVar = (Rule("double(self.maxDistance) > 0.0", "maxDistance must be greater than 0"),)
+
+    max_distance: PositiveDecimal = Field(
+        default="0.2", description="Largest distance (PSI, less what chance explains) that is still good."
+    )
+
+
 class AnalysisMetric(Model):
     """An extra check from Prometheus."""
 
@@ -182,6 +194,9 @@ class Analysis(Model):
     )
     alpha: Share = Field(default="0.01", description="Chance of a wrong verdict.")
     latency: Latency | None = Field(default=None, description="A limit on response times.")
+    predictions: PredictionCheck | None = Field(
+        default=None, description="Compare the predictions of canary and stable; not compared when unset."
+    )
     metrics: Annotated[tuple[AnalysisMetric, ...], Field(max_length=16, json_schema_extra=list_map("name"))] = Field(
         default=(), description="Extra checks."
     )
@@ -303,6 +318,17 @@ class ModelDeploymentSpec(Model):
             "!has(self.scaling) || self.replicas == 1",
             "replicas and scaling may not both be set: remove replicas, or remove scaling",
         ),
+        Rule(
+            "!has(self.rollout.analysis.predictions)"
+            " || (self.observation.samplePercent > 0 && self.observation.maxBodyBytes > 0)",
+            "rollout.analysis.predictions reads what models answer: observation.samplePercent and "
+            "observation.maxBodyBytes must be greater than 0 with it",
+        ),
+        Rule(
+            "!has(self.rollout.analysis.predictions) || !has(self.traffic.stickyHeader)",
+            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision ask "
+            "canary and stable different things",
+        ),
     )
 
     model: ServedModel = Field(description="Which version serves and who may change it.")
@@ -356,6 +382,23 @@ class Interval(Model):
     high: PositiveDecimal = Field(description="Upper end.")
 
 
+class PredictionStatus(Model):
+    """What canary and stable predicted at this weight on the same traffic."""
+
+    rows: Count = Field(default=0, description="Canary answers whose prediction was read, one row each.")
+    stable_rows: Count = Field(default=0, description="Stable's in the same time.")
+    nulls: Count = Field(default=0, description="Canary predictions that are missing, NaN or infinite.")
+    stable_nulls: Count = Field(default=0, description="Stable's in the same time.")
+    unreadable: Count = Field(default=0, description="Canary answers that could not be read, or were streams.")
+    distance: Label | None = Field(
+        default=None, description="PSI of the two, less what chance explains; below 0: closer than chance."
+    )
+    limit: PositiveDecimal = Field(description="maxDistance.")
+    rows_needed: Count = Field(default=0, description="Canary rows still needed to compare.")
+    verdict: Literal["Passed", "Failed", "NotEnough"] = Field(description="What the comparison says.")
+    reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
+
+
 class AnalysisStatus(Model):
     """What was counted in this step and what it is evidence for."""
 
@@ -371,6 +414,7 @@ class AnalysisStatus(Model):
         default=None, description="The verdict, once there is one."
     )
     reason: Sentence | None = Field(default=None, description="Why, in one sentence.")
+    predictions: PredictionStatus | None = Field(default=None, description="Predictions compared, when asked for.")
 
 
 class AuthorStatus(Model):

@@ -52,6 +52,30 @@ def log_ratio(pairs: Iterable[tuple[int, int, float]], limit: float, grid: tuple
     return _log_sum(logs) - math.log(len(grid))
 
 
+def log_association(cells: Iterable[tuple[int, int]], share: float) -> float:
+    """Log evidence that what is answered depends on who answers; cells: (canary rows, stable rows) of each cell.
+
+    Null: in every cell a row is the canary's with one and the same probability, whatever that is. Alternative: each
+    cell has its own, drawn from Beta(a, b) with mean `share` (0 < share < 1, the canary's part of the routing) and
+    min(a, b) = 1. E = prod_j B(a + c_j, b + s_j) / B(a, b) / max_t t^C (1 - t)^S, with C, S the sums: never above the
+    martingale that has the true probability in place of the best one, so it may be looked at after every row. What
+    falls into a cell may change with time, because only who answers is random. Sources: Wasserman, Ramdas and
+    Balakrishnan, PNAS 117(29), 2020 (the maximum below); Turner, Ly and Gruenwald, arXiv 2106.02693 (two streams).
+    """
+    least = min(share, 1 - share)
+    a, b = share / least, (1 - share) / least
+    start = _log_beta(a, b)
+    log, mine, other = 0.0, 0, 0
+    for canary, stable in cells:
+        if canary or stable:
+            log += _log_beta(a + canary, b + stable) - start
+            mine, other = mine + canary, other + stable
+    for part in (mine, other):
+        if part:
+            log -= part * math.log(part / (mine + other))
+    return log
+
+
 def clean_requests_needed(failures: int, requests: int, limit: float, alpha: float) -> int:
     """How many more requests, none failing, show the rate to be below `limit` at `alpha`; 0 when already shown."""
     goal = -math.log(alpha)
@@ -138,6 +162,10 @@ def _log_theta(ratio: float, share: float) -> tuple[float, float]:
     mine, other = ratio * share, 1 - share
     total = math.log(mine + other)
     return math.log(mine) - total, math.log(other) - total
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _log_sum(logs: list[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.failures import NOTHING, Arm
+from perennial.domain.rollout.predictions import NO_PREDICTIONS, Pair, pair_from_status, pair_to_status
 from perennial.domain.times import parse_time, rfc3339
 
 
@@ -22,6 +23,7 @@ class Tally:
     milliseconds: int = 0
     canary: Arm = NOTHING
     stable: Arm = NOTHING
+    predictions: Pair = NO_PREDICTIONS
 
     @property
     def concurrent(self) -> bool:
@@ -43,6 +45,7 @@ class Tally:
 class Reading:
     """One router's counters at one look. started: (agent, Envoy) start times: other values mean other counters.
 
+    predictions: only while they are compared.
     confirmed: the router's Envoy itself reports the weights of `traffic_version`.
     """
 
@@ -52,6 +55,7 @@ class Reading:
     confirmed: bool
     canary: Arm
     stable: Arm
+    predictions: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Evidence:
         warm = counts_from is not None and self.looked is not None and self.looked >= counts_from
         known = {cursor.pod_uid: cursor for cursor in self.cursors} if warm and names == self.codes else {}
         canary, stable, counted = Arm(), Arm(), False
+        predictions = self.tally(weight).predictions
         for reading in readings:
             before = known.get(reading.pod_uid)
             if before is None or not _same_stretch(before, reading, traffic_version):
@@ -94,10 +99,13 @@ class Evidence:
             if difference[0].negative or difference[1].negative:
                 continue
             canary, stable, counted = canary + difference[0], stable + difference[1], True
+            if reading.predictions is not None and before.predictions is not None:
+                predictions = predictions.plus(reading.predictions.since(before.predictions))
         tallies = self.tallies if names == self.codes else ()
         if counted and self.looked is not None:
             elapsed = round((now - self.looked).total_seconds() * 1000)
-            tallies = self._with(self.tally(weight), canary, stable, elapsed)
+            before_this = replace(self.tally(weight), predictions=predictions)
+            tallies = self._with(before_this, canary, stable, elapsed)
         return Evidence(tallies, tuple(readings), now, names)
 
     def goes_on_in(self, readings: Sequence[Reading], traffic_version: int) -> bool:
@@ -134,6 +142,7 @@ def evidence_to_status(evidence: Evidence) -> JsonObject:
                 "milliseconds": t.milliseconds,
                 "canary": list(astuple(t.canary)),
                 "stable": list(astuple(t.stable)),
+                **pair_to_status(t.predictions),
             }
             for t in evidence.tallies
         ],
@@ -145,6 +154,7 @@ def evidence_to_status(evidence: Evidence) -> JsonObject:
                 "confirmed": c.confirmed,
                 "canary": list(astuple(c.canary)),
                 "stable": list(astuple(c.stable)),
+                **pair_to_status(c.predictions),
             }
             for c in evidence.cursors
         ],
@@ -158,7 +168,13 @@ def evidence_from_status(recorded: Mapping[str, Any] | None) -> Evidence:
     looked = recorded.get("lookedTime")
     return Evidence(
         tallies=tuple(
-            Tally(int(t["weight"]), int(t["milliseconds"]), Arm(*t["canary"]), Arm(*t["stable"]))
+            Tally(
+                int(t["weight"]),
+                int(t["milliseconds"]),
+                Arm(*t["canary"]),
+                Arm(*t["stable"]),
+                pair_from_status(t) or NO_PREDICTIONS,
+            )
             for t in recorded.get("tallies", [])
         ),
         cursors=tuple(
@@ -169,6 +185,7 @@ def evidence_from_status(recorded: Mapping[str, Any] | None) -> Evidence:
                 bool(c["confirmed"]),
                 Arm(*c["canary"]),
                 Arm(*c["stable"]),
+                pair_from_status(c),
             )
             for c in recorded.get("cursors", [])
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from perennial.domain.rollout.evidence import Reading
 from perennial.domain.rollout.failures import read_arm
+from perennial.domain.rollout.predictions import read_pair
 from perennial.domain.rollout.signature import read_signatures
 from perennial.domain.rollout.world import Recorded, RouterSeen
 
@@ -46,12 +47,14 @@ def read_router(
     of_counts = counts.get("started") or started
     revisions = counters.get("revisions") or {}
     stable = recorded.stable.revision if recorded.stable is not None else ""
+    canary_page, stable_page = revisions.get(rollout.target.revision) or {}, revisions.get(stable) or {}
     reading = Reading(
         pod_uid=uid,
         started=(str(of_counts.get("agent")), str(of_counts.get("envoy"))),
         traffic_version=seen.traffic_version,
         confirmed=seen.serves(recorded),
-        canary=read_arm(revisions.get(rollout.target.revision) or {}, failure_codes),
-        stable=read_arm(revisions.get(stable) or {}, failure_codes),
+        canary=read_arm(canary_page, failure_codes),
+        stable=read_arm(stable_page, failure_codes),
+        predictions=read_pair(canary_page, stable_page),
     )
     return replace(seen, reading=reading)

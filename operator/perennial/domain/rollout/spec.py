@@ -69,6 +69,7 @@ class Analysis:
     on_inconclusive: OnInconclusive = "Hold"
     hold_max_seconds: int = 86400
     sticky: bool = False
+    max_distance: float | None = None
 
     @property
     def counted(self) -> frozenset[str]:
@@ -158,6 +159,7 @@ def read_analysis(spec: Mapping[str, Any], *, sticky: bool = False) -> Analysis:
         on_inconclusive=spec.get("onInconclusive", "Hold"),
         hold_max_seconds=int(spec.get("holdMaxSeconds", 86400)),
         sticky=sticky,
+        max_distance=float(spec["predictions"].get("maxDistance", "0.2")) if "predictions" in spec else None,
     )
 
 

@@ -9,6 +9,7 @@ from perennial.domain import reasons
 from perennial.domain.conditions import Condition, bounded, find, merged
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.change import Change
+from perennial.domain.rollout.comparison import Comparison
 from perennial.domain.rollout.recorded import status_of_recorded
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import past_deadline
@@ -80,7 +81,25 @@ def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
             "verdict": _verdict(finding),
             "reason": bounded(finding.message),
         }
+        if finding.comparison is not None:
+            progress["analysis"]["predictions"] = _predictions(finding.comparison)
     return progress
+
+
+def _predictions(comparison: Comparison) -> JsonObject:
+    distance = {} if comparison.distance is None else {"distance": f"{comparison.distance:.3f}"}
+    return {
+        "rows": comparison.canary.rows,
+        "stableRows": comparison.stable.rows,
+        "nulls": comparison.canary.nulls,
+        "stableNulls": comparison.stable.nulls,
+        "unreadable": comparison.canary.unparsed + comparison.canary.streams,
+        **distance,
+        "limit": f"{comparison.limit:g}",
+        "rowsNeeded": comparison.needed,
+        "verdict": str(comparison.result),
+        "reason": bounded(comparison.words[:1].upper() + comparison.words[1:]),
+    }
 
 
 def _verdict(finding: Finding) -> str:

@@ -7,6 +7,7 @@ from perennial.domain import reasons
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.change import Change, executed, ignored, pending_command, with_traffic, withdraw
 from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.comparison import OF_PREDICTIONS
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import Event, State, after
 from perennial.domain.rollout.verdict import Finding, Verdict
@@ -32,7 +33,8 @@ def stop(
         return withdraw(world, recorded, Event.ABORT_ORDERED, reasons.ABORTED, words, now, reject=True)
     if finding is not None and finding.verdict is Verdict.ABORT:
         words = f"The canary {label} failed: {finding.message}"
-        return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.CANARY_FAILED, words, now, reject=True)
+        reason = finding.reason if finding.reason in OF_PREDICTIONS else reasons.CANARY_FAILED
+        return withdraw(world, recorded, Event.ABORT_SHOWN, reason, words, now, reject=True)
     changed = _other_target(world, rollout)
     if changed is not None:
         return withdraw(world, recorded, Event.TARGET_CHANGED, *changed, now, reject=False)

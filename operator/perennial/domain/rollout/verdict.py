@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from perennial.domain import reasons
 from perennial.domain.rollout import eprocess
+from perennial.domain.rollout.comparison import TESTS, Comparison, Result, compare
 from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.spec import FULL, Analysis, Step
 
@@ -46,10 +48,12 @@ class MetricFinding:
 _UNCLEAR = {Outcome.FAILED: "MetricFailing", Outcome.ERROR: "MetricError", Outcome.NO_DATA: "MetricNoData"}
 _UNCLEAR_WORDS = {Outcome.FAILED: "fails", Outcome.ERROR: "cannot be read", Outcome.NO_DATA: "has no data"}
 
+_ABORTS = {"failed": "TooManyFailures", "slow": "TooSlow", "null": reasons.NULL_PREDICTIONS}
+
 _CHANCE = 0.001
 """Less likely than this is not by chance."""
 
-LEANING = frozenset({"MayBeFailing", _UNCLEAR[Outcome.FAILED]})
+LEANING = frozenset({"MayBeFailing", "PredictionsMayDiffer", _UNCLEAR[Outcome.FAILED]})
 """Reasons to wait that speak against the canary: more than a lack of evidence."""
 
 METRIC_LOOKS_TO_ABORT = 3
@@ -128,6 +132,7 @@ class Finding:
     promote_goal: float
     needed: int
     eta_seconds: int | None
+    comparison: Comparison | None = None
 
 
 def find_verdict(
@@ -144,7 +149,8 @@ def find_verdict(
     here = evidence.tally(step.weight)
     checks = _checks([here], analysis)
     overall = _checks(evidence.tallies, analysis)
-    alpha = analysis.alpha / (len(steps) * len(checks))
+    alpha = _alpha(analysis, len(steps), len(checks))
+    comparison = _comparison(here, analysis, alpha)
     abort_logs = [_abort_log(check, analysis) for check in checks]
     promote_log = min(_promote_log(check, analysis) for check in overall)
     promote_goal = -math.log(analysis.alpha / 2)
@@ -153,16 +159,21 @@ def find_verdict(
         needed = 0
     needed = max(needed, analysis.min_requests - here.canary.requests, 0)
     last = index == len(steps) - 1
+    if last and comparison is not None:
+        needed = max(needed, comparison.needed)
     verdict, reason = _judge(here, checks, abort_logs, alpha, analysis, metrics)
+    if reason in ("", "NoTraffic") and comparison is not None and comparison.result is Result.FAILED:
+        verdict, reason = Verdict.ABORT, comparison.reason
     if verdict is Verdict.WAIT and not reason:
         verdict, reason = _progress(
             here, checks, analysis, step, held_seconds, metrics, promote_log >= promote_goal, last
         )
+        verdict, reason = _with_predictions(verdict, reason, comparison, last)
     eta = _eta(here, needed, analysis, steps, index, held_seconds)
     return Finding(
         verdict=verdict,
         reason=reason,
-        message=_sentence(verdict, reason, here, checks, analysis, metrics, needed, eta),
+        message=_sentence(verdict, reason, here, checks, analysis, metrics, needed, eta, comparison),
         requests=here.canary.requests,
         failures=here.failures,
         interval=eprocess.wilson(here.failures, here.canary.requests),
@@ -172,14 +183,48 @@ def find_verdict(
         promote_goal=promote_goal,
         needed=needed,
         eta_seconds=eta,
+        comparison=comparison,
     )
 
 
 def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
     """Whether the counts of the step abort the canary: the cheap half of `find_verdict`, for simulations too."""
     checks = _checks([here], analysis)
-    goal = -math.log(analysis.alpha / (number_of_steps * len(checks)))
+    alpha = _alpha(analysis, number_of_steps, len(checks))
+    goal = -math.log(alpha)
+    comparison = _comparison(here, analysis, alpha)
+    if comparison is not None and comparison.result is Result.FAILED:
+        return True
     return any(check.bad >= analysis.min_failures and _abort_log(check, analysis) >= goal for check in checks)
+
+
+def _alpha(analysis: Analysis, number_of_steps: int, number_of_checks: int) -> float:
+    """alpha of one check at one step: all that may abort share it."""
+    tests = number_of_checks + (TESTS if analysis.max_distance is not None else 0)
+    return analysis.alpha / (number_of_steps * tests)
+
+
+def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | None:
+    """Canary and stable predictions at this weight; None when they are not to be compared."""
+    if analysis.max_distance is None:
+        return None
+    return compare(
+        here.predictions,
+        weight=here.weight,
+        limit=analysis.max_distance,
+        alpha=alpha,
+        least_rows=analysis.min_requests,
+    )
+
+
+def _with_predictions(verdict: Verdict, reason: str, comparison: Comparison | None, last: bool) -> tuple[Verdict, str]:
+    """A step without evidence against the predictions may advance; the promotion waits until they have passed."""
+    if comparison is None or comparison.result is not Result.NOT_ENOUGH:
+        return verdict, reason
+    if verdict is Verdict.PROMOTE or (verdict is Verdict.ADVANCE and comparison.hold):
+        return Verdict.WAIT, comparison.reason
+    waits_for_more = reason in ("NotEnoughEvidence", "MayBeFailing")
+    return verdict, comparison.reason if waits_for_more and comparison.hold else reason
 
 
 def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
@@ -194,6 +239,10 @@ def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
             for t in tallies
         ]
         checks.append(Counts("slow", analysis.latency.allowed_share, tuple(slow)))
+    if analysis.max_distance is not None:
+        arms = [(t.weight, t.predictions.canary, t.predictions.stable) for t in tallies if t.predictions.stable.rows]
+        nulls = [Pair(weight, c.nulls, c.rows, s.nulls, s.rows, sticky) for weight, c, s in arms]
+        checks.append(Counts("null", analysis.max_error_rate, tuple(nulls)))
     return checks
 
 
@@ -224,7 +273,7 @@ def _judge(
     """What is failed; (WAIT, "") when nothing is."""
     for check, log in zip(checks, abort_logs, strict=True):
         if check.bad >= analysis.min_failures and log >= -math.log(alpha):
-            return Verdict.ABORT, "TooManyFailures" if check.name == "failed" else "TooSlow"
+            return Verdict.ABORT, _ABORTS[check.name]
     if any(m.failed_looks >= METRIC_LOOKS_TO_ABORT for m in metrics):
         return Verdict.ABORT, "MetricFailed"
     if here.canary.requests == 0:
@@ -292,20 +341,27 @@ def _sentence(
     metrics: Sequence[MetricFinding],
     needed: int,
     eta: int | None,
+    comparison: Comparison | None,
 ) -> str:
     """The words for status, events and the commit."""
     errors = checks[0]
     counted = f"{errors.bad} of {errors.total} canary requests failed at {here.weight}%"
     if here.concurrent:
         counted += f" (stable: {errors.stable_bad} of {here.stable.requests})"
+    nulls = next((check for check in checks if check.name == "null" and check.bad), None)
+    if nulls is not None:
+        counted += f", {nulls.bad} of {nulls.total} predictions were null, NaN or infinite"
+        counted += f" (stable: {nulls.stable_bad} of {sum(pair.stable_total for pair in nulls.pairs)})"
+    if comparison is not None and reason == comparison.reason:
+        return f"{counted}; {comparison.words}"
     when = f", about {_long(eta)} at the present traffic" if eta is not None else ""
-    if reason == "TooManyFailures":
+    if reason in ("TooManyFailures", reasons.NULL_PREDICTIONS):
         beside = ""
         if here.concurrent:
             beside = f" and more than {analysis.max_error_ratio:g} times stable's rate"
         return f"{counted}: more than maxErrorRate {analysis.max_error_rate:g} allows{beside}."
     if reason == "TooSlow" and analysis.latency is not None:
-        slow = checks[-1]
+        slow = checks[1]
         return (
             f"{slow.bad} of {slow.total} canary requests took longer than {analysis.latency.max_milliseconds} ms "
             f"at {here.weight}%; {slow.limit:.1%} may."
