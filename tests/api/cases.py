@@ -483,8 +483,8 @@ def _model_deployment() -> list[Case]:
         ),
         Case(
             kind,
-            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision ask "
-            "canary and stable different things",
+            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision "
+            "ask canary and stable different things",
             {**analysis(), "traffic": {"stickyHeader": "x-user"}},
             {**analysis(predictions={}), "traffic": {"stickyHeader": "x-user"}},
         ),

@@ -326,8 +326,8 @@ class ModelDeploymentSpec(Model):
         ),
         Rule(
             "!has(self.rollout.analysis.predictions) || !has(self.traffic.stickyHeader)",
-            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision ask "
-            "canary and stable different things",
+            "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision "
+            "ask canary and stable different things",
         ),
     )
 

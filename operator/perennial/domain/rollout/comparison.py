@@ -81,7 +81,7 @@ def compare(pair: Pair, *, weight: int, limit: float, alpha: float, least_rows: 
                 f"{counted}: more than maxDistance allows.",
             )
         elif n >= wanted:
-            result, reason, hold, needed = Result.NOT_ENOUGH, "PredictionsMayDiffer", True, 1
+            result, reason, hold = Result.NOT_ENOUGH, "PredictionsMayDiffer", True
             words = f"{counted}; the evidence leans towards a difference, so the weight stays."
     if result is Result.PASSED and needed:
         result, reason = Result.NOT_ENOUGH, "NotEnoughPredictions"
