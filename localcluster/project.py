@@ -23,18 +23,18 @@ def perennial() -> Image:
     return _tagged(Image("perennial", ROOT / "Dockerfile", own_wheels=[wheel], base=dependencies))
 
 
-def sklearn() -> Image:
+def runtime() -> Image:
     """The reference model server."""
-    home = ROOT / "runtimes" / "sklearn"
+    home = ROOT / "runtimes" / "reference"
     requirements = wheels.pinned(home / "requirements.lock")
-    context = {"server.py": home / "server.py"}
-    return _tagged(Image("perennial-sklearn", home / "Dockerfile", context, requirements))
+    context = {"model_server": home / "model_server"}
+    return _tagged(Image("perennial-runtime", home / "Dockerfile", context, requirements))
 
 
 def rain() -> Image:
     """The rain example's training and clients, on top of the model server's image."""
     home = ROOT / "examples" / "rain"
-    base = sklearn()
+    base = runtime()
     requirements = [r for r in wheels.pinned(home / "requirements.lock") if r not in base.requirements]
     context = {name: home / name for name in ("training", "client", "data")}
     return _tagged(Image("perennial-rain", home / "Dockerfile", context, requirements, base=base))
@@ -60,7 +60,7 @@ def trivial() -> Image:
 
 IMAGES = {
     "perennial": perennial,
-    "sklearn": sklearn,
+    "runtime": runtime,
     "rain": rain,
     "git": git_server,
     "s3": s3_server,

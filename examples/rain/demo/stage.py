@@ -28,7 +28,7 @@ SYSTEM = "perennial-system"
 PROGRESS_SECONDS = 10.0
 CLONE = "git clone -q http://$GIT_USER:$GIT_PASSWORD@git/rain.git /tmp/clone && cd /tmp/clone"
 PERSON = 'git -c user.name="Ada Person" -c user.email=ada@example.com'
-DEMO_IMAGES = ("perennial", "sklearn", "rain", "git", "s3")
+DEMO_IMAGES = ("perennial", "runtime", "rain", "git", "s3")
 FoundT = TypeVar("FoundT")
 
 
@@ -256,9 +256,12 @@ def install(stage: Stage) -> None:
 
 def runtimes(tags: Mapping[str, str]) -> dict[str, Any]:
     """The operator's runtime table with this build's model server."""
-    if "sklearn" not in tags:
+    if "runtime" not in tags:
         return {}
-    return {"sklearn": {"formats": ["sklearn"], "image": tags["sklearn"], "port": 8080}}
+    return {
+        format_: {"formats": [format_], "image": tags["runtime"], "args": [f"--format={format_}"], "port": 8080}
+        for format_ in ("sklearn", "xgboost", "lightgbm", "onnx")
+    }
 
 
 def _image(name: str, tag: str) -> dict[str, str]:

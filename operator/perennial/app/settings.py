@@ -19,6 +19,7 @@ from perennial.domain.conditions import bounded
 DEFAULT_FILE = "/etc/perennial/config.yaml"
 ENV_PREFIX = "PERENNIAL_"
 LOCAL_IMAGE = "perennial:latest"
+REFERENCE_IMAGE = "perennial-runtime:latest"
 Port = Annotated[int, Field(ge=1, le=65535)]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -112,7 +113,8 @@ class Settings(_Part):
     """How often every watched kind is listed again and every object looked at."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     runtimes: dict[str, RuntimeSettings] = {
-        "sklearn": RuntimeSettings(formats=["sklearn"], image="perennial-sklearn:latest")
+        format_: RuntimeSettings(formats=[format_], image=REFERENCE_IMAGE, args=[f"--format={format_}"])
+        for format_ in ("sklearn", "xgboost", "lightgbm", "onnx")
     }
     """Which server serves which artifact formats: what spec.runtime may name."""
     prometheus: dict[str, PrometheusSettings] = {}

@@ -18,7 +18,8 @@ def test_no_file_gives_the_defaults() -> None:
     settings = load(None, {})
     assert settings.namespaces == []
     assert settings.http.port == 8080
-    assert settings.runtimes["sklearn"].formats == ["sklearn"]
+    formats = {name: row.formats for name, row in settings.runtimes.items()}
+    assert formats == {name: [name] for name in ("sklearn", "xgboost", "lightgbm", "onnx")}
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
@@ -72,11 +73,12 @@ def test_a_pod_keeps_its_identity_and_two_processes_never_share_one() -> None:
 
 
 def test_the_runtime_table_is_written_as_manifests_write_it() -> None:
-    row = runtime_table(load(None, {}))["sklearn"]
+    row = runtime_table(load(None, {}))["onnx"]
     assert row == {
-        "formats": ["sklearn"],
-        "image": "perennial-sklearn:latest",
+        "formats": ["onnx"],
+        "image": "perennial-runtime:latest",
         "pullPolicy": "IfNotPresent",
+        "args": ["--format=onnx"],
         "port": 8080,
         "probePath": "/v2/health/ready",
     }
