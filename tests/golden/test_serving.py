@@ -1,7 +1,15 @@
 """A revision's objects, byte for byte: a changed line here would run in everybody's serving pods."""
 
+import re
 from typing import Any
 
+import pytest
+import yaml
+
+from perennial.api.crdgen import ROOT
+from perennial.app.settings import Settings
+from perennial.app.wiring import runtime_table
+from perennial.domain.revision import Resolved, resolve_runtime
 from perennial.domain.rollout.spec import Scaling
 from perennial.domain.rollout.world import Artifact, Target
 from perennial.render.serving import autoscaler, revision_deployment, revision_service
@@ -90,3 +98,28 @@ def test_a_pod_may_finish_what_it_has_begun() -> None:
     pod = made["spec"]["template"]["spec"]
     assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 10}}}
     assert pod["terminationGracePeriodSeconds"] >= 100
+
+
+DOCUMENTED = [
+    (name, row)
+    for block in re.findall(r"```yaml\n(runtimes:.*?)```", (ROOT / "docs/runtimes.md").read_text(), re.DOTALL)
+    for name, row in runtime_table(Settings.model_validate(yaml.safe_load(block))).items()
+]
+
+
+@pytest.mark.parametrize(("name", "row"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
+def test_a_documented_row_makes_a_server_that_is_told_its_model(name: str, row: dict[str, Any]) -> None:
+    resolved = resolve_runtime({}, name, {name: row})
+    assert isinstance(resolved, Resolved)
+    made = revision_deployment(owner(), target(**resolved.entry), 1, STEP)["spec"]["template"]["spec"]
+    (server,) = made["containers"]
+    assert server["command"] == row["command"] and server["args"] == row["args"]
+    assert [port["containerPort"] for port in server["ports"]] == [row["port"]]
+    assert server["readinessProbe"]["httpGet"] == {"path": row["probePath"], "port": row["port"]}
+    assert "$(PERENNIAL_MODEL_NAME)" in " ".join(server["args"])
+    assert "PERENNIAL_MODEL_NAME" in [one["name"] for one in server["env"]]
+    assert server["volumeMounts"][0]["mountPath"] == "/mnt/models"
+
+
+def test_the_documented_rows_are_those_of_triton_and_vllm() -> None:
+    assert [name for name, _ in DOCUMENTED] == ["triton", "vllm"]
