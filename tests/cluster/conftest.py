@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from examples.rain.demo.stage import SYSTEM, Stage, Timeline, build_images, install
+from examples.rain.demo.stage import OPERATOR_PODS, SYSTEM, Stage, Timeline, build_images, install
 from localcluster.using import Running, using
-from tests.cluster.operator import OPERATOR_PODS
 
 READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from examples.rain.demo import servers
-from examples.rain.demo.stage import SYSTEM, Stage
+from examples.rain.demo.stage import OPERATOR_PODS, SYSTEM, Stage
 from perennial.api import kinds, names
 from perennial.domain import conditions
 from perennial.domain.errors import PerennialError
@@ -22,7 +22,6 @@ LOOP = Path(__file__).resolve().parents[1] / "support" / "loop"
 WINDOW = 6
 BAD = "loop-by-hand"
 IDS = re.compile(r"\br?[0-9a-f]{8,12}\b")
-OPERATOR_PODS = "app.kubernetes.io/name=perennial,app.kubernetes.io/component=operator"
 Snapshot = dict[str, list[dict[str, Any]]]
 
 
@@ -32,18 +31,11 @@ def make_namespace(stage: Stage) -> None:
     stage.kubectl("label", "namespace", stage.namespace, "pod-security.kubernetes.io/enforce=restricted")
 
 
-async def operator_ready(stage: Stage) -> bool | None:
-    """Whether an operator pod is Ready and not on its way out."""
-    pods = await stage.store.list(kinds.POD, SYSTEM, labels=OPERATOR_PODS)
-    alive = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
-    return any(conditions.is_true(p.get("status", {}).get("conditions", ()), "Ready") for p in alive) or None
-
-
 async def scale_operator(stage: Stage, replicas: int) -> None:
     """Stop or start the operator as an administrator would."""
     stage.kubectl("-n", SYSTEM, "scale", "deployment", "perennial-operator", f"--replicas={replicas}")
     if replicas:
-        await stage.wait("the operator", lambda: operator_ready(stage), 120)
+        await stage.wait("the operator", stage.operator_ready, 120)
         return
 
     async def gone() -> bool | None:
@@ -82,7 +74,7 @@ class Killer:
         for pod in pods:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             await self.stage.store.delete(kinds.POD, SYSTEM, name, uid=uid, grace_seconds=0)
-        await self.stage.wait("the operator after a kill", lambda: operator_ready(self.stage), 120)
+        await self.stage.wait("the operator after a kill", self.stage.operator_ready, 120)
 
 
 @dataclass

@@ -15,12 +15,11 @@ from typing import Any
 
 from examples.rain.demo import play, report
 from examples.rain.demo.play import Play, Result
-from examples.rain.demo.stage import BUILD, SYSTEM, DemoError, Stage, Timeline, build_images, install
+from examples.rain.demo.stage import BUILD, DemoError, Stage, Timeline, build_images, install
 from examples.rain.demo.watch import Watcher
 from localcluster.errors import ClusterError
 from localcluster.using import KEEP, Running, using
 from perennial.adapters.kube import connect_store
-from perennial.api import kinds
 from perennial.domain.errors import PerennialError
 
 NAMESPACE = "rain-demo"
@@ -142,7 +141,7 @@ async def perform(cluster: Running, timeline: Timeline) -> int:
         install(stage)
         stage.kubectl("create", "namespace", NAMESPACE)
         stage.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        await stage.wait("the operator", lambda: operator_ready(stage), 180)
+        await stage.wait("the operator", stage.operator_ready, 180)
         installed = round(time.time() - started, 1)
         watcher = Watcher(stage)
         watching = asyncio.create_task(watcher.run())
@@ -166,12 +165,6 @@ async def perform(cluster: Running, timeline: Timeline) -> int:
         if not os.environ.get("KEEP"):
             clean(stage)
         return 1 if wrong else 0
-
-
-async def operator_ready(stage: Stage) -> bool | None:
-    """Whether the operator's pod is available."""
-    found = await stage.store.get(kinds.DEPLOYMENT, SYSTEM, "perennial-operator")
-    return bool((found or {}).get("status", {}).get("availableReplicas")) or None
 
 
 def clean(stage: Stage) -> None:

@@ -20,11 +20,13 @@ from examples.rain.demo import servers
 from localcluster import project
 from localcluster.using import Running
 from perennial.api import kinds
+from perennial.domain import conditions
 from perennial.ports import ObjectStore
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "demo"
 SYSTEM = "perennial-system"
+OPERATOR_PODS = "app.kubernetes.io/name=perennial,app.kubernetes.io/component=operator"
 PROGRESS_SECONDS = 10.0
 CLONE = "git clone -q http://$GIT_USER:$GIT_PASSWORD@git/rain.git /tmp/clone && cd /tmp/clone"
 PERSON = 'git -c user.name="Ada Person" -c user.email=ada@example.com'
@@ -144,6 +146,12 @@ class Stage:
         """Whether a Deployment of the namespace has a pod that is available."""
         found = await self.store.get(kinds.DEPLOYMENT, self.namespace, name)
         return bool((found or {}).get("status", {}).get("availableReplicas")) or None
+
+    async def operator_ready(self) -> bool | None:
+        """Whether an operator pod is Ready and not on its way out."""
+        pods = await self.store.list(kinds.POD, SYSTEM, labels=OPERATOR_PODS)
+        alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        return any(conditions.is_true(pod.get("status", {}).get("conditions", ()), "Ready") for pod in alive) or None
 
     async def serve_git_and_store(self, durable: bool = False) -> None:
         """The Git server and the S3 server, up, and the credentials for both."""
