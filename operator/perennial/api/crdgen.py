@@ -71,7 +71,7 @@ def _column(column: Column) -> dict[str, Any]:
     return written
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Writes no aliases: the same rule object may appear in several places."""
 
     def ignore_aliases(self, data: Any) -> bool:

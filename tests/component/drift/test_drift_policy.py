@@ -11,7 +11,6 @@ from perennial.domain.errors import Unavailable
 from perennial.ports import MetricSample
 from tests.component.drift.place import MODEL, WINDOW, Place, policy
 from tests.fakes.drift import baseline_of, digest
-from tests.fakes.world import World, stop_after_every_write
 
 RETRAIN = {"trainingJobRef": {"name": "rain-train"}, "cooldownSeconds": WINDOW}
 
@@ -547,41 +546,3 @@ async def test_removing_retrain_ends_a_trigger_that_waits() -> None:
     await place.world.person({**place.world.obj(kinds.DRIFT_POLICY, "rain-drift"), "spec": spec, "status": {}})
     await place.world.settle()
     assert place.status()["lastTrigger"]["outcome"] == "Aborted"
-
-
-async def test_a_kill_after_any_write_makes_the_same_objects_once() -> None:
-    places: list[Place] = []
-
-    async def build() -> World:
-        places.append(Place())
-        return places[-1].world
-
-    async def scenario(world: World) -> None:
-        place = places[-1]
-        await place.set_up(policy("one"), policy("two", features={"include": "All", "prediction": False}))
-        await place.window(shift=1.0)
-        await place.answer_probes()
-        await place.world.run_for(2)
-        await place.answer_probes()
-        job = place.jobs()[0]
-        await place.finish(job, version="rain-r00000002")
-        await place.serve("rain-r00000002", "rain-rev-00000002")
-        await place.world.run_for(5)
-
-    def compare(world: World) -> Any:
-        statuses = {p["metadata"]["name"]: p["status"] for p in world.store.all(kinds.DRIFT_POLICY)}
-        return (
-            sorted(item for item in world.created() if item[0] in ("TrainingJob", "ConfigMap")),
-            {
-                name: (
-                    s["state"],
-                    s["consecutive"],
-                    [t["outcome"] for t in s.get("history", ())],
-                    s["window"]["samples"],
-                )
-                for name, s in statuses.items()
-            },
-        )
-
-    kills = await stop_after_every_write(build, scenario, compare=compare)
-    assert kills >= 12

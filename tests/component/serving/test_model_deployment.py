@@ -1,8 +1,6 @@
 """The ModelDeployment controller in a whole little cluster: from a named version to a served one, and back."""
 
 import base64
-import json
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,7 +10,6 @@ from perennial.domain.errors import Invalid
 from perennial.domain.times import parse_time
 from perennial.ports import MetricSample
 from tests.component.serving.rig import GATE, V1, V2, V3, Rig, deployment, version
-from tests.fakes.world import stop_after_every_write
 
 
 async def test_the_first_version_is_served_with_everything_it_needs() -> None:
@@ -554,59 +551,6 @@ async def test_routers_removed_by_hand_come_back() -> None:
     await rig.cluster.settle()
     assert rig.world.obj(kinds.DEPLOYMENT, "perennial-router")
     assert rig.world.obj(kinds.SECRET, "perennial-router")["data"] == token
-
-
-async def _build(rigs: list[Rig]) -> Any:
-    rig = Rig()
-    rigs.append(rig)
-    return rig.world
-
-
-def _end(world: Any) -> Any:
-    """What must be equal whenever the operator was killed: children by name, what serves, what was rejected."""
-    status = world.obj(kinds.MODEL_DEPLOYMENT, "rain")["status"]
-    children = sorted(
-        (o["kind"], o["metadata"]["name"], json.dumps(o.get("spec", {}).get("replicas")))
-        for o in world.store.all()
-        if o["kind"] in ("Deployment", "Service", "Secret")
-    )
-    return {
-        "created": sorted(c for c in world.created() if c[0] in ("Deployment", "Service", "Secret")),
-        "children": children,
-        "stable": status["stable"],
-        "traffic": status["traffic"],
-        "rejected": [(r["revision"], r["reason"]) for r in status.get("rejected", [])],
-        "history": [(h["revision"], h["version"], h.get("commit")) for h in status["history"]],
-        "rollout": "rollout" in status,
-    }
-
-
-async def test_killed_after_any_write_a_promotion_ends_the_same() -> None:
-    rigs: list[Rig] = []
-
-    async def scenario(world: Any) -> None:
-        quick = {"rollout": {"scaleDownDelaySeconds": 30}, "analysis": {"warmupSeconds": 0}}
-        rigs[-1].routers.per_second = 2000
-        rig = await rigs[-1].serve_first(**deepcopy(quick))
-        await rig.name(V2, **deepcopy(quick))
-        await rig.cluster.run_until(lambda: rig.stable() == V2)
-        await rig.cluster.run_for(60, step=10)
-
-    assert await stop_after_every_write(lambda: _build(rigs), scenario, compare=_end) > 20
-
-
-async def test_killed_after_any_write_an_abort_ends_the_same() -> None:
-    rigs: list[Rig] = []
-
-    async def scenario(world: Any) -> None:
-        rig = rigs[-1]
-        rig.routers.error_rates[V2] = 0.5
-        await rig.serve_first(analysis={"warmupSeconds": 0})
-        await rig.name(V2, analysis={"warmupSeconds": 0})
-        await rig.cluster.run_until(lambda: "rejected" in rig.status and rig.state == "Rest")
-        await rig.cluster.run_for(60, step=10)
-
-    assert await stop_after_every_write(lambda: _build(rigs), scenario, compare=_end) > 20
 
 
 async def test_unreachable_routers_are_replaced_one_at_a_time_after_an_abort_and_only_once() -> None:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from perennial.api import kinds
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Unavailable
@@ -287,65 +285,6 @@ async def test_a_branch_that_moves_between_fetch_and_push_is_tried_again(bench: 
     await train(world, "rain-r1", 1)
     assert bench.person.log() == ["Roll out rain-r1 to rain", "Race", "Race", "Begin"]
     assert racing.pushes == 3
-
-
-class Dying(BaseException):
-    """The operator is killed at this point."""
-
-
-class Stopping:
-    """A repository that kills the operator before or after its n-th commit or push."""
-
-    def __init__(self, bench: Bench, point: tuple[str, str, int]) -> None:
-        self._bench = bench
-        self._point = point
-        self._seen = {"commit": 0, "push": 0}
-        self.died = False
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._bench.repositories, name)
-        if name not in self._seen:
-            return found
-
-        async def call(*arguments: Any) -> Any:
-            self._seen[name] += 1
-            self._die("before", name)
-            result = await found(*arguments)
-            self._die("after", name)
-            return result
-
-        return call
-
-    def _die(self, when: str, name: str) -> None:
-        if not self.died and self._point == (when, name, self._seen[name]):
-            self.died = True
-            raise Dying
-
-
-@pytest.mark.parametrize("point", [("after", "commit", 1), ("after", "push", 2)])
-async def test_killed_around_a_push_every_change_lands_exactly_once(bench: Bench, point: tuple[str, str, int]) -> None:
-    bench.git = stopping = Stopping(bench, point)  # type: ignore[assignment]
-    bench.world = bench.new_world()
-    bench.person.push({"app/d.yaml": deployment()}, "Begin")
-
-    async def on(work: Any) -> None:
-        try:
-            await work
-        except Dying:
-            bench.world.restart()
-            await bench.world.settle()
-
-    world = await bench.start(**WRITES)
-    report(world)
-    await world.store.create(version("rain-r1", 1), manager="perennial-training-job")
-    await on(world.settle())
-    report(world)
-    serve(world, "rain-r1")
-    await on(world.settle())
-    await bench.poll()
-    wanted = ["rain-r1 serves rain", "Roll out rain-r1 to rain", "Begin"]
-    assert bench.person.log() == wanted
-    assert stopping.died
 
 
 async def test_a_cluster_rebuilt_from_the_repository_commits_nothing(bench: Bench) -> None:
