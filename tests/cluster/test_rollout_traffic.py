@@ -1,5 +1,5 @@
-"""No request fails while a model is promoted, another one aborted, and the pods of both predecessors go: the benchmark
-`rollout` in small, with the operator installed for the whole cluster."""
+"""No request fails while a model is promoted, another one aborted, and pods go, those of old models and one of two that
+serve: the benchmark `rollout` in small, with the operator installed for the whole cluster."""
 
 import time
 
@@ -20,7 +20,10 @@ async def test_no_request_fails_through_promotion_abort_and_scale_down(installed
         player = Player(where, serving, iter([SECOND]), iter([BAD]))
         begun = time.time()
         await player.promotion()
+        await serving.patch({"replicas": 2})
+        await serving.until("two pods", lambda status: status["stable"]["readyReplicas"] == 2, 60)
         await player.abort()
+        await serving.patch({"replicas": 1})
         await player.rest()
         seen = failures(where.lines(f"client-{CLIENT}"), begun, time.time())
     assert seen["failed"] == {}
