@@ -34,6 +34,17 @@ _CONNECT_SECONDS = 5
 _UNSEEN_RETRIES = 10
 """Envoy fails all requests that wait for a connection as soon as one connection times out: in a stall each of them
 needs many tries. With the back-off they last about 3 s, behind the first _CONNECT_SECONDS."""
+_UNREACHABLE = {
+    "split_external_local_origin_errors": True,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_success_rate": 0,
+    "enforcing_local_origin_success_rate": 0,
+    "interval": "2s",
+    "base_ejection_time": "10s",
+    "max_ejection_percent": 50,
+}
+"""A pod that five requests in a row could not reach gets none for 10 s while half of the others are left, and never the
+only one. What pods answer does not count: a canary's errors are for the analysis to see."""
 _MAX_CONCURRENT = 100_000
 """Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
 _STATS = (
@@ -324,6 +335,7 @@ def _revision_cluster(name: str) -> JsonObject:
         # No time-out for the first endpoints: an Envoy that starts without its agent must not become ready and say 503.
         "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "initial_fetch_timeout": "0s", "ads": {}}},
         "connect_timeout": f"{_CONNECT_SECONDS}s",
+        "outlier_detection": _UNREACHABLE,
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {

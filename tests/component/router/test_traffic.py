@@ -271,6 +271,18 @@ async def test_the_time_limit_is_for_the_first_byte_and_broken_answers_are_reset
     assert seen["codes"] == {"200": 2, "504": 1} and seen["resets"] == 1
 
 
+async def test_a_pod_gets_its_requests_whatever_it_answers(running: Router) -> None:
+    broken = await running.serve("broken", answering("broken", 503))
+    await running.ready("rain", STABLE, await running.serve("good"), broken)
+    await running.split("rain", 1, {STABLE: 100})
+    await running.confirmed("rain", 1)
+    await running.who(80)
+    seen = broken.seen
+    assert seen > 20
+    await running.who(80)
+    assert broken.seen - seen > 20  # errors are for the analysis to see; they must not move traffic
+
+
 async def test_idle_connections_are_closed_before_any_common_server_closes_them(running: Router) -> None:
     kept: list[asyncio.Transport] = []
 

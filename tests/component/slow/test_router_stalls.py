@@ -2,24 +2,32 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
 
-from tests.component.router.harness import Upstream, answering, router
+from tests.component.router.harness import Upstream, answering, eventually, router
 
 REVISION = "aaaaaaaa"
 STALL_SECONDS = 3.0
 REQUESTS = 100
 
 
-async def test_requests_wait_for_a_server_whose_accept_queue_is_full(tmp_path: Path) -> None:
+@contextmanager
+def full() -> Iterator[tuple[socket.socket, Upstream]]:
+    """A server that accepts nobody: the one place in its queue is taken, all others wait outside."""
     with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())
+        yield listener, Upstream("full", listener.getsockname()[1], answering("full"))
+
+
+async def test_requests_wait_for_a_server_whose_accept_queue_is_full(tmp_path: Path) -> None:
+    with full() as (listener, server):
         async with router(tmp_path) as running:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(0)
-            first.connect(listener.getsockname())  # the one place in the queue is taken: all others wait outside
-            server = Upstream("starved", listener.getsockname()[1], answering("starved"))
             await running.ready("rain", REVISION, server)
             await running.split("rain", 1, {REVISION: 100})
             await running.confirmed("rain", 1)
@@ -38,3 +46,25 @@ async def test_requests_wait_for_a_server_whose_accept_queue_is_full(tmp_path: P
             answers = await asyncio.gather(*sent)
     assert [status for status, _ in answers] == [200] * REQUESTS, answers
     assert server.seen == REQUESTS
+
+
+async def test_a_pod_that_cannot_be_reached_fails_no_request_and_is_left_out(tmp_path: Path) -> None:
+    with full() as (_, lost):
+        async with router(tmp_path) as running:
+            good = await running.serve("good")
+            await running.ready("rain", REVISION, good, lost)
+            await running.split("rain", 1, {REVISION: 100})
+            await running.confirmed("rain", 1)
+            answers = await asyncio.gather(*(running.post() for _ in range(60)))
+            assert [status for status, _ in answers] == [200] * 60, answers
+            assert good.seen == 60
+
+            async def left_out() -> list[int]:
+                url = f"http://127.0.0.1:{running.layout.admin_port}/clusters?format=json"
+                async with running.session.get(url) as response:
+                    clusters = (await response.json())["cluster_statuses"]
+                hosts = [host for cluster in clusters for host in cluster.get("host_statuses", ())]
+                failed = [host for host in hosts if host["health_status"].get("failed_outlier_check")]
+                return [host["address"]["socket_address"]["port_value"] for host in failed]
+
+            assert await eventually(left_out, "Envoy leaves a pod out") == [lost.port]
