@@ -110,6 +110,15 @@ def test_argo_cd_shows_the_sentence_of_the_condition():
     assert argo_health("ModelDeployment", CASES["needs a person"][0]) == ("Degraded", "About Stalled.")
 
 
+@pytest.mark.parametrize(("generation", "health"), [(1, "Progressing"), (2, "Degraded")])
+def test_argo_cd_shows_why_a_pass_could_not_end_of_this_generation_only(generation: int, health: str):
+    """Then status.observedGeneration stays behind, for nothing else in status is about the new one."""
+    whole = observed(("Ready", "False"), ("Stalled", "True"), seen=1)
+    for condition in whole["status"]["conditions"]:
+        condition["observedGeneration"] = generation
+    assert argo_health("ModelDeployment", whole)[0] == health
+
+
 def test_every_kind_has_both_checks():
     assert set(FLUX) == set(KINDS)
     assert set(ARGO) == {f"resource.customizations.health.perennial.dev_{kind}" for kind in KINDS}
