@@ -190,6 +190,8 @@ class Sim:
         decided = decide(self.world(name), datetime.fromtimestamp(self.now, UTC))
         decision = decided.decision
         check_schema(decision.status)
+        about = {condition["observedGeneration"] for condition in decision.status["conditions"]}
+        assert about == {self.policies[name]["metadata"]["generation"]}, "conditions of another generation"
         changed = dict(decision.status) != self.status(name)
         for action in decision.actions:
             changed = self._act(name, action) or changed

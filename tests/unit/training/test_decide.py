@@ -151,6 +151,7 @@ def test_every_decision_is_well_formed(world: World) -> None:
         assert conditions["Ready"]["status"] == "False"
     for condition in conditions.values():
         assert len(condition["message"].encode()) <= MAX_MESSAGE_BYTES
+        assert condition["observedGeneration"] == world.job["metadata"]["generation"]
     assert len(decision.actions) <= 1
     run = decision.status.get("run") or {}
     is_over = bool(run.get("finishedTime"))
