@@ -54,9 +54,16 @@ class Run:
     reason: str
 
 
-def steady(canary: float, stable: float) -> Rates:
+@dataclass(frozen=True, slots=True)
+class Steady:
     """Rates that do not change."""
-    return lambda _: (canary, stable)
+
+    canary: float
+    stable: float
+
+    def __call__(self, second: int) -> tuple[float, float]:
+        """The same in every second."""
+        return self.canary, self.stable
 
 
 def run(rng: np.random.Generator, scenario: Scenario) -> Run:

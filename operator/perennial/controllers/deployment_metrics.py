@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 0.5
 class _Look:
     """What was asked last, and what came of it."""
 
-    of: tuple[str, int, tuple[MetricCheck, ...]]
+    of: tuple[str, tuple[MetricCheck, ...]]
     asked: datetime
     findings: tuple[MetricFinding, ...]
     asking: "asyncio.Task[tuple[MetricFinding, ...]] | None" = field(default=None)
@@ -38,13 +38,16 @@ class MetricLooks:
     async def findings(
         self, key: str, analysis: Analysis, recorded: Recorded, now: datetime
     ) -> tuple[MetricFinding, ...]:
-        """Each check's outcome; none before the warm-up of the live weight is over, when nothing is counted either."""
+        """Each check's outcome. None before the routers confirm the live weight and its warm-up is over: nothing is
+        counted then, and what failed at another weight is forgotten."""
         rollout, checks = recorded.rollout, analysis.metrics
         live = recorded.weight_of(rollout.target.revision) if rollout is not None else 0
-        if rollout is None or not checks or live == 0 or now < rollout.counts_from(analysis.warmup_seconds):
+        if rollout is None or not checks or live == 0 or rollout.verified is None:
             self.forget(key)
             return ()
-        of = (rollout.id, live, checks)
+        if now < rollout.counts_from(analysis.warmup_seconds):
+            return ()
+        of = (rollout.id, checks)
         look = self._looks.get(key)
         if look is None or look.of != of:
             self.forget(key)

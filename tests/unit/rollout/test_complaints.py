@@ -181,7 +181,7 @@ def test_an_abort_while_the_canary_takes_stables_place_brings_stable_back_whole(
     play = Play(spec=spec_of(surge="Replace", replicas=4, steps=[{"weight": 25}, {"weight": 50}])).begin()
     play.settle()
     play.run(100, until="Shifting") if play.state != "Analysing" else None
-    assert play.revisions[A].replicas < 4
+    assert 0 < play.revisions[A].replicas < 4
     order(play, "abort")
     play.tick(40)
     assert play.state == "Rest"

@@ -9,7 +9,7 @@ from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.failures import Arm
 from perennial.domain.rollout.spec import Analysis, Latency, Step
 from perennial.domain.rollout.verdict import Finding, MetricFinding, Outcome, Verdict, find_verdict, must_abort
-from tests.support.simulate import ONE, THREE, Ending, Scenario, first_abort, runs, share_of, steady
+from tests.support.simulate import ONE, THREE, Ending, Scenario, Steady, first_abort, runs, share_of
 
 STRICT = Analysis(max_error_rate=0.01)
 
@@ -142,7 +142,7 @@ def test_of_a_thousand_good_canaries_at_most_one_percent_is_aborted() -> None:
     """At the limit itself (1 % failures on both arms, limit 1 %, ratio limit 1): the hardest good canary there is."""
     rng = np.random.default_rng(20260817)
     edge = Scenario(
-        steady(0.01, 0.01), 100, analysis=Analysis(max_error_rate=0.01, max_error_ratio=1.0), step_seconds=30
+        Steady(0.01, 0.01), 100, analysis=Analysis(max_error_rate=0.01, max_error_ratio=1.0), step_seconds=30
     )
     assert sum(first_abort(rng, edge) is not None for _ in range(1000)) <= 10
 
@@ -159,7 +159,7 @@ def test_a_shared_outage_aborts_no_innocent_canary() -> None:
 
 def test_a_tiny_difference_far_below_the_limit_aborts_no_canary() -> None:
     rng = np.random.default_rng(2)
-    tiny = Scenario(steady(0.0005, 0.00002), 2000, (Step(25),), STRICT, 60)
+    tiny = Scenario(Steady(0.0005, 0.00002), 2000, (Step(25),), STRICT, 60)
     assert [first_abort(rng, tiny) for _ in range(40)] == [None] * 40
 
 
@@ -177,7 +177,7 @@ def test_one_cold_second_before_counting_rejects_no_model() -> None:
 
 
 def test_twenty_percent_errors_at_five_requests_a_second_are_found_in_seconds() -> None:
-    played = runs(4, Scenario(steady(0.2, 0.0005), 100, ONE, STRICT, 60), 300)
+    played = runs(4, Scenario(Steady(0.2, 0.0005), 100, ONE, STRICT, 60), 300)
     assert share_of(Ending.ABORTED, played) == 1
     counted = sorted(one.counted for one in played)
     assert counted[149] <= 6
