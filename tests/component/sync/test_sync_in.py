@@ -72,7 +72,14 @@ async def test_all_authors_since_the_last_look_are_noted_where_ones_own_approval
     assert noted() == both
     bench.world.restart()
     await bench.poll()
+    mdep = bench.world.obj(kinds.MODEL_DEPLOYMENT, "rain")
+    await bench.world.store.patch(_target(mdep), {"spec": {"replicas": 5}}, manager="kubectl-edit")
+    await bench.world.settle()
     assert noted() == both
+    annotation = {"metadata": {"annotations": {"perennial.dev/authors": "[]"}}}
+    await bench.world.store.patch(_target(mdep), annotation, manager="kubectl-edit")
+    await bench.world.run_for(601)
+    assert noted() == both  # what was written by hand is healed
 
 
 async def test_a_change_is_not_applied_before_its_authors_are_known(bench: Bench) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from perennial.domain.authors import Author, authors_text, read_authors, written_by
-from perennial.domain.rollout.commands import Command
-from perennial.domain.rollout.signature import Tensor, difference, read_signatures
+from perennial.domain.rollout.commands import BadCommand, Command, command_text, read_command
+from perennial.domain.rollout.signature import Compared, Tensor, compare, difference, read_signatures
 from tests.unit.rollout.play import Play, spec_of, target
 from tests.unit.rollout.test_decide import A, B, C, order, started
 
@@ -133,6 +133,12 @@ def test_the_first_version_has_nothing_to_differ_from() -> None:
 )
 def test_what_differs_is_named(stable: tuple[Tensor, ...], canary: tuple[Tensor, ...], words: str | None) -> None:
     assert difference(stable, canary) == words
+
+
+def test_a_router_that_knows_one_side_only_settles_nothing() -> None:
+    assert not compare([{A: X}, {B: Y}], A, B).known
+    assert compare([{B: Y}, {A: X, B: Y}], A, B).difference is not None
+    assert compare([{A: None, B: Y}], A, B) == Compared(True)
 
 
 def test_many_differences_fit_a_sentence() -> None:
@@ -359,3 +365,22 @@ def test_authors_survive_the_annotation_and_too_many_are_unknown() -> None:
     assert authors_text(Author(str(number), "") for number in range(65)) is None
     for text in (None, "", "no JSON", "{}", '[{"name": "x"}]', "[1]", "1"):
         assert read_authors(text) == ()
+
+
+@pytest.mark.parametrize("by", ["ada", "system:serviceaccount:team:ci", "jürgen", 'a"b', "back\\slash", "tab\t"])
+def test_a_command_reads_as_it_was_written(by: str) -> None:
+    command = read_command(command_text("promote", B, "c-1", by))
+    assert command == Command("promote", B, "c-1", by)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"by":"ada","verb":"promote","revision":"bbbbbbbb","id":"c1","by":"bob"}',
+        '{"by":"ada","verb":"abort","revision":"bbbbbbbb","id":"c1","verb":"promote"}',
+        '{"by":"ada","verb":"promote","revision":"bbbbbbbb","id":"c1","\\u0062y":"bob"}',
+        "[" * 100_000,
+    ],
+)
+def test_a_command_that_can_be_read_in_two_ways_is_none(text: str) -> None:
+    assert isinstance(read_command(text), BadCommand)

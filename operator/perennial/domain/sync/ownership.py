@@ -40,7 +40,7 @@ def covers(live: Any, wanted: Any) -> bool:
 
 
 def same_but_bookkeeping(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two states of an object are equal apart from what every write changes, status and the commit's marks."""
+    """Whether two states of an object are equal apart from what every write changes, status and the commit mark."""
     return _comparable(one) == _comparable(other)
 
 
@@ -51,8 +51,7 @@ def _comparable(obj: Mapping[str, Any]) -> JsonObject:
         if key not in ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
     }
     annotations = dict(metadata.get("annotations") or {})
-    for mark in (names.ANNOTATION_SYNC_COMMIT, names.ANNOTATION_SYNC_AUTHORS):
-        annotations.pop(mark, None)
+    annotations.pop(names.ANNOTATION_SYNC_COMMIT, None)
     metadata["annotations"] = annotations
     return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
 

@@ -307,7 +307,15 @@ def test_a_command_that_makes_no_sense_is_refused_once(command: str, reason: str
 
 
 @pytest.mark.parametrize(
-    "text", ["{nonsense", '["a"]', '{"verb": "accept-data"}', '{"id": "no id!"}', json.dumps({"id": "x" * 65})]
+    "text",
+    [
+        '{"id": "a", "id": "b"}',
+        "{nonsense",
+        '["a"]',
+        '{"verb": "accept-data"}',
+        '{"id": "no id!"}',
+        json.dumps({"id": "x" * 65}),
+    ],
 )
 def test_garbage_in_the_command_annotation_is_said_once_and_never_makes_the_status_invalid(text: str) -> None:
     place = sim()
