@@ -43,8 +43,8 @@ _UNREACHABLE = {
     "base_ejection_time": "10s",
     "max_ejection_percent": 50,
 }
-"""A pod that five requests in a row could not reach gets none for 10 s while half of the others are left, and never the
-only one. What pods answer does not count: a canary's errors are for the analysis to see."""
+"""A pod that five requests in a row could not reach, or that did not answer them in time, gets none for 10 s; at most
+half of the pods, so never the only one. What they answer does not count: errors are for the analysis to see."""
 _MAX_CONCURRENT = 100_000
 """Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
 _STATS = (
