@@ -29,6 +29,7 @@ WEIGHTS = (5, 25, 50)
 MIDDLE = 25
 RUN_SECONDS = 180
 REST_SECONDS = 120
+SHARE_SECONDS = 300
 KEPT = 50
 CLIENT = "seconds"
 SCENARIOS = ("promotion", "abort", "midway", "router_kill", "operator_kill")
@@ -160,7 +161,7 @@ class Player:
 
             status = await self.serving.until(f"weight {weight}", verified, RUN_SECONDS)
             pod = self.where.client("share", name=f"client-share-{weight}", COUNT=str(SHARE_REQUESTS))
-            await asyncio.to_thread(self.where.wait, pod, served.SUCCEEDED, RUN_SECONDS)
+            await asyncio.to_thread(self.where.wait, pod, served.SUCCEEDED, SHARE_SECONDS)
             (line,) = self.where.lines(pod)
             found[str(weight)] = _share(weight, status["rollout"]["targetRevision"], line)
             await self.serving.name(stable)
