@@ -24,6 +24,8 @@ MAX_DATATYPE = 32
 MAX_DIMENSIONS = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _RETRY_SECONDS = 1.0
+TRIES = 10
+"""A server that has not answered so often does not speak HTTP: its inputs are unknown for good."""
 _AT_ONCE = 8
 _TRY_AGAIN = (429, 500, 502, 503, 504)
 """Answers of a server that is not quite there; any other than 200 means that it has no such page."""
@@ -47,6 +49,7 @@ class Signatures:
     def __init__(self) -> None:
         self._places: dict[Revision, _Place] = {}
         self._told: dict[Revision, Inputs | None] = {}
+        self._failed: dict[Revision, int] = {}
         self._stirred = asyncio.Event()
 
     def follow(self, snapshot: Snapshot) -> None:
@@ -62,6 +65,7 @@ class Signatures:
         if places != self._places:
             self._places = places
             self._told = {revision: told for revision, told in self._told.items() if revision in places}
+            self._failed = {revision: tries for revision, tries in self._failed.items() if revision in places}
             self._stirred.set()
 
     def of(self, deployment: str) -> dict[str, Inputs | None]:
@@ -83,21 +87,31 @@ class Signatures:
                     continue
 
     async def _ask(self, session: aiohttp.ClientSession, revision: Revision, place: _Place) -> None:
+        raw = await self._read(session, place)
+        if revision not in self._places:
+            return
+        if raw is None:
+            self._failed[revision] = self._failed.get(revision, 0) + 1
+            if self._failed[revision] < TRIES:
+                return
+        self._told[revision] = read_inputs(raw or b"")
+
+    async def _read(self, session: aiohttp.ClientSession, place: _Place) -> bytes | None:
+        """The page, empty when the server has none; None when it did not answer now."""
         assert place.endpoint is not None
         address, port = place.endpoint.address, place.endpoint.port
         host = f"[{address}]" if ":" in address else address
         try:
             async with session.get(f"http://{host}:{port}/v2/models/{place.model}", allow_redirects=False) as response:
                 if response.status in _TRY_AGAIN:
-                    return
+                    return None
                 raw = await response.content.read(MAX_BYTES + 1) if response.status == 200 else b""
                 while raw and len(raw) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES + 1 - len(raw))):
                     raw += more
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.info("%s does not tell the inputs of %s yet: %r", host, "/".join(revision), error)
-            return
-        if revision in self._places:
-            self._told[revision] = read_inputs(raw)
+            log.info("%s:%d does not tell the inputs of %s: %r", host, port, place.model, error)
+            return None
+        return raw
 
 
 def read_inputs(raw: bytes) -> Inputs | None:

@@ -11,6 +11,7 @@ from perennial.adapters.routers import HttpRouterReports
 from perennial.domain.rollout.routers import read_router
 from perennial.domain.rollout.signature import compare
 from perennial.domain.rollout.world import Recorded
+from perennial.router import signatures
 from perennial.router.signatures import MAX_BYTES, MAX_INPUTS, read_inputs
 from tests.component.router.harness import TOKEN, Router, answering, eventually
 
@@ -96,6 +97,18 @@ async def test_a_server_that_is_not_quite_there_is_asked_again(running: Router) 
     await running.ready("rain", CANARY, canary)
     assert await told(running, STABLE, CANARY) == {STABLE: X, CANARY: Y}
     assert canary.seen == 2
+
+
+async def test_a_server_that_never_answers_is_unknown_in_the_end(
+    running: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signatures, "_RETRY_SECONDS", 0.01)
+    stable, canary = await running.serve("s", telling((200, X))), await running.serve("c", telling((503, None)))
+    await running.ready("rain", STABLE, stable)
+    await running.ready("rain", CANARY, canary)
+    await running.split("rain", 1, {STABLE: 100, CANARY: 0})
+    assert await told(running, STABLE, CANARY) == {STABLE: X, CANARY: None}
+    assert canary.seen == signatures.TRIES
 
 
 @pytest.mark.parametrize(
