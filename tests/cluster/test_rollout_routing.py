@@ -24,6 +24,26 @@ sys.path.insert(0, "/files")
 import sender
 sender.data(0, "first")
 sender.artifact(0)
+sender.artifact(0.5)
+"""
+
+SEND = """
+import asyncio, collections, json
+import aiohttp
+
+BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [0.5]}]}
+
+async def main():
+    told = collections.Counter()
+    async with aiohttp.ClientSession() as web:
+        for _ in range(2500):
+            async with web.post("http://pick/v2/models/pick/infer", json=BODY) as answer:
+                await answer.read()
+                told[f"{answer.status} {answer.headers['x-perennial-revision']}"] += 1
+            await asyncio.sleep(0.01)  # a hundred a second
+    print(json.dumps(told), flush=True)
+
+asyncio.run(main())
 """
 
 ASK = """
@@ -68,7 +88,15 @@ async def team(installed: Stage) -> AsyncIterator[Stage]:
             stage.kubectl("delete", "namespace", stage.namespace, "--wait=false")
 
 
-def deployment(stage: Stage, artifact: dict[str, Any], colour: str) -> dict[str, Any]:
+async def artifacts(stage: Stage) -> list[dict[str, Any]]:
+    """A good model, and one that fails for half of its requests."""
+    files = {"sender.py": (LOOP / "sender.py").read_text()}
+    await stage.job("store", stage.tags["perennial"], ["python3", "-c", STORE], env=servers.store_env(), files=files)
+    await stage.wait("the artifacts", lambda: stage.job_done("store"), 60)
+    return [json.loads(line) for line in (await stage.job_log("store")).strip().splitlines()[-2:]]
+
+
+def deployment(stage: Stage, artifact: dict[str, Any], colour: str, **rollout: Any) -> dict[str, Any]:
     """The ModelDeployment; another colour is another revision of the same model."""
     probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
     return {
@@ -87,7 +115,11 @@ def deployment(stage: Stage, artifact: dict[str, Any], colour: str) -> dict[str,
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
             "storage": {"secretRef": {"name": "rain-store"}},
             "traffic": {"override": True, "stickyHeader": "x-user-id"},
-            "rollout": {"steps": [{"weight": WEIGHT, "holdSeconds": 3600}], "analysis": {"warmupSeconds": 0}},
+            "rollout": {
+                "steps": [{"weight": WEIGHT, "holdSeconds": 3600}],
+                "analysis": {"warmupSeconds": 0},
+                **rollout,
+            },
         },
     }
 
@@ -104,20 +136,21 @@ async def said(stage: Stage, job: str, callers: int) -> dict[str, Any]:
     return dict(json.loads((await stage.job_log(job)).strip().splitlines()[-1]))
 
 
+async def first_revision(stage: Stage) -> str:
+    """The revision that serves, once there is one."""
+
+    async def look() -> str | None:
+        return (await status(stage)).get("stable", {}).get("revision")
+
+    return await stage.wait("the first revision", look, 60)
+
+
 async def test_testers_choose_the_canary_apart_from_the_verdict_until_it_is_aborted(installed: Stage) -> None:
     async with team(installed) as stage:
-        files = {"sender.py": (LOOP / "sender.py").read_text()}
-        await stage.job(
-            "store", stage.tags["perennial"], ["python3", "-c", STORE], env=servers.store_env(), files=files
-        )
-        await stage.wait("the artifact", lambda: stage.job_done("store"), 60)
-        artifact = json.loads((await stage.job_log("store")).strip().splitlines()[-1])
+        artifact, _ = await artifacts(stage)
         stage.apply(deployment(stage, artifact, "blue"))
 
-        async def first() -> str | None:
-            return (await status(stage)).get("stable", {}).get("revision")
-
-        stable = await stage.wait("the first revision", first, 60)
+        stable = await first_revision(stage)
         stage.apply(deployment(stage, artifact, "green"))
 
         async def counting() -> str | None:
@@ -147,3 +180,24 @@ async def test_testers_choose_the_canary_apart_from_the_verdict_until_it_is_abor
         told = await said(stage, "ask-again", 10)
         assert told["canary"] == {stable: 60}
         assert {answer for answers in told["people"] for answer in answers} == {stable}
+
+
+async def test_a_canary_that_fails_copies_is_aborted_before_any_caller_sees_it(installed: Stage) -> None:
+    async with team(installed) as stage:
+        good, bad = await artifacts(stage)
+        stage.apply(deployment(stage, good, "blue"))
+        stable = await first_revision(stage)
+        await stage.job("send", stage.tags["perennial"], ["python3", "-c", SEND])
+        stage.apply(deployment(stage, bad, "blue", mirrorPercent=50))
+
+        async def rejected() -> dict[str, Any] | None:
+            found = await status(stage)
+            assert len(found.get("traffic", ())) < 2 or found["traffic"][1]["weight"] == 0, "the canary got weight"
+            return next(iter(found.get("rejected", ())), None)
+
+        entry = await stage.wait("the verdict on the copies", rejected, 60, every=0.2)
+        assert entry["reason"] == "CanaryFailed"
+        assert "in copies that nobody waited for" in entry["message"]
+        await stage.wait("the client", lambda: stage.job_done("send"), 60)
+        told = json.loads((await stage.job_log("send")).strip().splitlines()[-1])
+        assert told == {f"200 {stable}": 2500}

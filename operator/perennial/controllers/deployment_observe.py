@@ -170,7 +170,7 @@ class DeploymentObserver:
         if token is None:
             return tuple(self._unheard(namespace, pod, uid) for pod, uid, _ in pods)
         rollout = recorded.rollout
-        counting = rollout is not None and recorded.weight_of(rollout.target.revision) > 0
+        counting = rollout is not None and (rollout.copying or recorded.weight_of(rollout.target.revision) > 0)
         reports = await self._reports.collect(
             namespace, pods, token, want="all" if counting else "status", deployment=name
         )
@@ -210,11 +210,6 @@ class DeploymentObserver:
             return Trouble(
                 reasons.GATEWAY_UNSUPPORTED,
                 "spec.traffic.gateway is set, but this release routes with its own router only: remove it.",
-            )
-        if int((deployment["spec"].get("rollout") or {}).get("mirrorPercent", 0)) > 0:
-            return Trouble(
-                reasons.MIRROR_UNSUPPORTED,
-                "spec.rollout.mirrorPercent is set, but this release mirrors no requests: set it to 0.",
             )
         if spec.update_policy != "Git":
             return None

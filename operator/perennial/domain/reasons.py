@@ -48,7 +48,6 @@ VERSION_CHOSEN = "VersionChosen"  # updatePolicy Direct chose another version
 NO_GIT_SYNC = "NoGitSync"  # updatePolicy Git, but no GitSync keeps this document
 NOT_GATED = "NotGated"  # a version is rolled out that no gate has passed
 GATEWAY_UNSUPPORTED = "GatewayUnsupported"  # spec.traffic.gateway is set; this release routes with its own router
-MIRROR_UNSUPPORTED = "MirrorUnsupported"  # spec.rollout.mirrorPercent is set; this release mirrors nothing
 PODS_NOT_READY = "PodsNotReady"  # stable is what is asked for, but its pods are not ready
 STABLE_LOST = "StableLost"  # stable has no ready pod while a canary has; the routers send it all requests
 ROLLOUT_STARTED = "RolloutStarted"  # the canary of a revision begins

@@ -203,8 +203,7 @@ class Applier:
                 self._since.pop(name, None)
             elif routed[name] != self._routed.get(name):
                 self._since[name] = self._count
-                weights, picks = routed[name].weights, sorted(routed[name].picks)
-                log.info("route table %s: %s gets %s, by header %s", self._routes_version, name, weights, picks)
+                log.info("route table %s: %s gets %s", self._routes_version, name, routed[name])
         self._routed = routed
 
     async def _await_ready(self, snapshot: Snapshot, wanted: set[str]) -> tuple[frozenset[str], bool]:
@@ -282,7 +281,7 @@ class Applier:
     async def _busy(self) -> set[str]:
         """The clusters with requests in progress; while Envoy does not answer, all of them."""
         try:
-            stats = await self._admin.stats(r"^cluster\.[^.]*-(rev|pick)-[^.]*\.upstream_rq_active$", "Gauges")
+            stats = await self._admin.stats(r"^cluster\.[^.]*-(rev|pick|copy)-[^.]*\.upstream_rq_active$", "Gauges")
         except EnvoyAway:
             return set(self._installed)
         return {name.split(".")[1] for name, active in stats.items() if active}

@@ -92,8 +92,22 @@ def read_deployment(obj: JsonObject) -> Deployment:
         latency_limit_ms=analysis.get("latency", {}).get("maxMilliseconds"),
         canary=rollout.get("targetRevision") if choosable else None,
         sticky_header=traffic.get("stickyHeader"),
+        **_copies(spec, status),
         predictions="predictions" in analysis,
     )
+
+
+def _copies(spec: JsonObject, status: JsonObject) -> dict[str, Any]:
+    """Who gets copies of how many requests: a canary without weight beside a stable, until it is withdrawn."""
+    rollout, percent = status.get("rollout") or {}, spec.get("rollout", {}).get("mirrorPercent", 0)
+    target = rollout.get("targetRevision")
+    weights = {item["revision"]: item["weight"] for item in status.get("traffic", ())}
+    stable = (status.get("stable") or {}).get("revision")
+    going = target and stable and target != stable and rollout.get("state") != State.WITHDRAWING
+    going = going and not rollout.get("replacing")
+    if not going or not percent or weights.get(target, 0) or not weights.get(stable, 0):
+        return {}
+    return {"copies_to": target, "copy_percent": percent}
 
 
 def read_policy(obj: JsonObject) -> WindowWish | None:

@@ -17,7 +17,15 @@ from typing import Any
 import orjson
 
 from perennial.api.names import HEADER_REVISION
-from perennial.router.model import Deployment, Snapshot, effective_picks, effective_weights, pick_name
+from perennial.router.model import (
+    Deployment,
+    Snapshot,
+    copy_name,
+    effective_copies,
+    effective_picks,
+    effective_weights,
+    pick_name,
+)
 from perennial.router.packed import Packed, packed_host, packed_routes, packed_table
 
 JsonObject = dict[str, Any]
@@ -25,6 +33,11 @@ JsonObject = dict[str, Any]
 ROUTES = "perennial"
 STAT_PREFIX = "router"
 READY_PATH = "/perennial/ready"
+_INNER = "copies"
+_COPY_HEADER = "x-perennial-copy"
+_COPY_LIMIT_HEADER = "x-perennial-copy-limit"
+_COPY_FROM_HEADER, _COPY_TO_HEADER = "x-perennial-copy-from", "x-perennial-copy-to"
+"""Names of the model, for copied.lua."""
 _TYPE = "type.googleapis.com/"
 _UPSTREAM_IDLE_SECONDS = 1
 """Well below the keep-alive of common Python servers (gunicorn: 2 s, uvicorn: 5 s): a request must not meet a
@@ -48,9 +61,9 @@ half of the pods, so never the only one. What they answer does not count: errors
 _MAX_CONCURRENT = 100_000
 """Circuit breakers off in practice: the default of 1,024 would answer 503 in the model's place."""
 _STATS = (
-    r"^cluster\.[^.]*-(rev|pick)-[^.]*\.(upstream_rq_([0-9]{3}|completed|active|rx_reset|timeout|per_try_timeout|total)"
+    r"^cluster\.[^.]*-(rev|pick|copy)-[^.]*\.(upstream_rq_([0-9]{3}|completed|active|rx_reset|timeout|per_try_timeout|total)"
     r"|membership_(total|healthy))$",
-    r"^cluster\.[^.]*-(rev|pick)-[^.]*\.grpc\.[^.]*$",
+    r"^cluster\.[^.]*-(rev|pick|copy)-[^.]*\.grpc\.[^.]*$",
     rf"^http\.{STAT_PREFIX}\.(downstream_(cx|rq)_active|rds\..*)$",
     r"^cluster_manager\..*",
     r"^access_logs\..*",
@@ -77,6 +90,11 @@ class Layout:
     def socket(self) -> str:
         """The Unix socket on which the agent takes access logs and serves endpoints."""
         return f"{self.directory}/agent.sock"
+
+    @property
+    def inner_socket(self) -> str:
+        """The Unix socket on which Envoy takes its own copies of requests."""
+        return f"{self.directory}/inner.sock"
 
     @property
     def routes(self) -> str:
@@ -111,16 +129,25 @@ def render_bootstrap(layout: Layout) -> JsonObject:
                 "inclusion_list": {"patterns": [{"safe_regex": {"regex": pattern}} for pattern in _STATS]}
             }
         },
-        "static_resources": {"listeners": [_listener(layout)], "clusters": [_agent_cluster(layout)]},
+        "static_resources": {
+            "listeners": [_listener(layout), _inner_listener(layout)],
+            "clusters": [
+                _pipe_cluster("agent", layout.socket, "http2_protocol_options"),
+                _pipe_cluster(f"{_INNER}-http", layout.inner_socket, "http_protocol_options"),
+                _pipe_cluster(f"{_INNER}-grpc", layout.inner_socket, "http2_protocol_options"),
+            ],
+        },
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """Where the requests of a deployment go: by weight, and by header value (picks: value -> revision)."""
+    """Where the requests of a deployment go: by weight, and by header value (picks: value -> revision); copies: the
+    revision that is sent copies."""
 
     weights: Mapping[str, int]
     picks: Mapping[str, str]
+    copies: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +178,11 @@ class RouteTable:
         return _route_table([part.host for part in parts], [part.by_path for part in parts])
 
     def _part(self, deployment: Deployment, namespace: str, ready: Collection[str]) -> _Part:
-        routed = Routed(effective_weights(deployment, ready), effective_picks(deployment, ready))
+        routed = Routed(
+            effective_weights(deployment, ready),
+            effective_picks(deployment, ready),
+            effective_copies(deployment, ready),
+        )
         known = self._parts.get(deployment.name)
         if known is not None and known.routed == routed and known.deployment == deployment:
             return known
@@ -220,7 +251,37 @@ def _routes(deployment: Deployment, routed: Routed, matches: Sequence[JsonObject
         chosen = _forward(deployment, [_arm(deployment, cluster, revision, 1)], observed=0)
         routes += [{"match": {**match, "headers": [asked]}, **chosen} for match in matches]
     action = _action(deployment, routed.weights)
+    if routed.copies is not None and "route" in action:
+        # gRPC first: its copies must go on in HTTP/2.
+        for match, inside in [({**m, "grpc": {}}, "grpc") for m in matches] + [(m, "http") for m in matches]:
+            copied = [_copied(deployment, routed.copies, inside)]
+            routes.append({"match": match, **action, "route": {**action["route"], "request_mirror_policies": copied}})
+        return routes
     return [*routes, *({"match": match, **action} for match in matches)]
+
+
+def _set_header(key: str, value: str) -> JsonObject:
+    return {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+
+
+def _copied(deployment: Deployment, revision: str, protocol: str) -> JsonObject:
+    """Some requests are sent again, through the inner listener, to the canary; Envoy drops the answers. The inner
+    listener counts what Envoy does not for copies of its own: gRPC statuses and time-outs.
+    """
+    share = {"numerator": deployment.copy_percent, "denominator": "HUNDRED"}
+    told = {
+        _COPY_HEADER: copy_name(deployment.name, revision),
+        _COPY_LIMIT_HEADER: str(deployment.timeout_seconds * 1000),
+    }
+    by_name = [deployment.served_names.get(arm, deployment.name) for arm in (deployment.stable or "", revision)]
+    if by_name[0] != by_name[1]:
+        told |= {_COPY_FROM_HEADER: by_name[0], _COPY_TO_HEADER: by_name[1]}
+    return {
+        "cluster": f"{_INNER}-{protocol}",
+        "runtime_fraction": {"default_value": share},
+        "disable_shadow_host_suffix_append": True,
+        "request_headers_mutations": [_set_header(key, value) for key, value in told.items()],
+    }
 
 
 def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
@@ -351,21 +412,54 @@ def _revision_cluster(name: str) -> JsonObject:
     }
 
 
-def _agent_cluster(layout: Layout) -> JsonObject:
+def _pipe_cluster(name: str, path: str, protocol: str) -> JsonObject:
+    """A server on a Unix socket of this pod."""
     return {
-        "name": "agent",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": "agent",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": layout.socket}}}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": path}}}}]}],
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": _TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {protocol: {}},
             }
         },
+    }
+
+
+def _inner_listener(layout: Layout) -> JsonObject:
+    """Takes copies from the serving listener and sends each to the cluster that its header names; a client cannot reach
+    it. A copy that fails is tried again as seldom as any request, and answers nobody.
+    """
+    route = {"match": {"prefix": "/"}, "route": {"cluster_header": _COPY_HEADER, "timeout": "0s"}}
+    private = {"request_headers_to_remove": [_COPY_HEADER, _COPY_LIMIT_HEADER, _COPY_FROM_HEADER, _COPY_TO_HEADER]}
+    host = {"name": "*", "domains": ["*"], "routes": [{**route, **private}]}
+    # Envoy's own header for the limit would end the copy on its way here, where no statistics of the canary are kept.
+    limit = _set_header("x-envoy-upstream-rq-timeout-ms", f"%REQ({_COPY_LIMIT_HEADER})%")
+    manager = {
+        "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": _INNER,
+        "generate_request_id": False,
+        "route_config": {"name": _INNER, "virtual_hosts": [host]},
+        "http_filters": [
+            _named_filter(
+                "header_mutation", "header_mutation.v3.HeaderMutation", {"mutations": {"request_mutations": [limit]}}
+            ),
+            _lua_filter("copied.lua"),
+            _grpc_stats_filter(),
+            _named_filter("router", "router.v3.Router", {"suppress_envoy_headers": True}),
+        ],
+    }
+    return {
+        "name": _INNER,
+        "address": {"pipe": {"path": layout.inner_socket}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
     }
 
 
@@ -384,7 +478,7 @@ def _listener(layout: Layout) -> JsonObject:
         "rds": {"route_config_name": ROUTES, "config_source": _from_file(layout.routes)},
         "http_filters": [
             _ready_filter(),
-            _lua_filter(),
+            _lua_filter("observe.lua"),
             _grpc_stats_filter(),
             _named_filter("router", "router.v3.Router", {"suppress_envoy_headers": True}),
         ],
@@ -405,8 +499,8 @@ def _ready_filter() -> JsonObject:
     return _named_filter("health_check", "health_check.v3.HealthCheck", check)
 
 
-def _lua_filter() -> JsonObject:
-    script = files("perennial.router").joinpath("observe.lua").read_text()
+def _lua_filter(name: str) -> JsonObject:
+    script = "".join(files("perennial.router").joinpath(part).read_text() for part in ("rename.lua", name))
     # A path rewritten for an arm must not lead to another throw of the dice: the route stays.
     config = {"default_source_code": {"inline_string": script}, "clear_route_cache": False}
     return _named_filter("lua", "lua.v3.Lua", config)

@@ -151,6 +151,7 @@ class Pages:
         return {
             "revisions": revisions,
             "overrides": self._requests.overrides(name),
+            "copies": self._requests.copies(name),
             "dropped": counts.lost + self._requests.dropped,
             "windows": windows,
         }
@@ -174,10 +175,14 @@ class _Metrics:
         chosen = CounterMetricFamily(
             "perennial_router_overrides", "Answers to requests that chose their revision", labels=[*by_revision, "code"]
         )
+        copied = CounterMetricFamily(
+            "perennial_router_copies", "Answers to copies of requests", labels=[*by_revision, "code"]
+        )
         for name in self._observer.counts:
-            for revision, counts in self._requests.overrides(name).items():
-                for code, count in counts["codes"].items():
-                    chosen.add_metric([name, revision, code], count)
+            for family, apart in ((chosen, self._requests.overrides(name)), (copied, self._requests.copies(name))):
+                for revision, counts in apart.items():
+                    for code, count in counts["codes"].items():
+                        family.add_metric([name, revision, code], count)
             for revision, counts in self._requests.revisions(name).items():
                 active.add_metric([name, revision], counts["active"])
                 for code, count in counts["codes"].items():
@@ -192,7 +197,7 @@ class _Metrics:
                 weight.add_metric([name, revision], share)
         dropped = CounterMetricFamily("perennial_router_log_entries_dropped", "Access-log entries that Envoy dropped")
         dropped.add_metric([], self._requests.dropped)
-        yield from (answers, chosen, active, weight, confirmed, dropped)
+        yield from (answers, chosen, copied, active, weight, confirmed, dropped)
 
 
 def _guard(token: Token) -> Middleware:

@@ -43,6 +43,7 @@ class Deployment:
     served_names: revision -> the model's name at its servers, where that is not the deployment's.
     canary: the revision that a request may ask for by header, beside stable; None: no request may choose, because
     spec.traffic.override is off, nothing is rolled out, or the canary is being withdrawn.
+    copies_to: the canary that gets a copy of copy_percent of the requests while it has no weight; None: none does.
     predictions: whether a rollout compares the predictions of canary and stable.
     """
 
@@ -61,6 +62,8 @@ class Deployment:
     served_names: Mapping[str, str] = field(default_factory=dict)
     canary: str | None = None
     sticky_header: str | None = None
+    copies_to: str | None = None
+    copy_percent: int = 0
     predictions: bool = False
 
     @property
@@ -99,15 +102,16 @@ class Snapshot:
 
     def clusters(self) -> set[str]:
         """The clusters that status.traffic names, weight 0 included: a canary's cluster warms before its first step.
-        And those of the revisions that requests may ask for.
+        And those of the revisions that requests may ask for, or that get copies.
         """
         served = {d.cluster(share.revision) for d in self.deployments for share in d.traffic}
-        return served | {pick_name(d.name, picked) for d in self.deployments for picked in d.arms_to_pick().values()}
+        picked = {pick_name(d.name, revision) for d in self.deployments for revision in d.arms_to_pick().values()}
+        return served | picked | {copy_name(d.name, d.copies_to) for d in self.deployments if d.copies_to}
 
     def endpoints_of(self, cluster: str) -> tuple[Endpoint, ...]:
-        """The ready pods behind a cluster: of the revision itself, or of the one that is asked for by header."""
-        picked = split_pick(cluster)
-        return self.endpoints.get(cluster_name(*picked) if picked else cluster, ())
+        """The ready pods behind a cluster: of the revision itself, or of the one that is chosen or gets copies."""
+        other = split_pick(cluster) or split_copy(cluster)
+        return self.endpoints.get(cluster_name(*other) if other else cluster, ())
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of that name."""
@@ -134,10 +138,24 @@ def pick_name(deployment: str, revision: str) -> str:
 
 def split_pick(cluster: str) -> tuple[str, str] | None:
     """(deployment, revision) of the name of a cluster for chosen requests; None for any other cluster."""
+    return _split_last(cluster, "-pick-")
+
+
+def copy_name(deployment: str, revision: str) -> str:
+    """`<mdep>-copy-<hash8>`: the cluster for copies of requests, whose answers nobody gets."""
+    return f"{deployment}-copy-{revision}"
+
+
+def split_copy(cluster: str) -> tuple[str, str] | None:
+    """(deployment, revision) of the name of a cluster for copies; None for any other cluster."""
+    return _split_last(cluster, "-copy-")
+
+
+def _split_last(cluster: str, word: str) -> tuple[str, str] | None:
     if split_cluster(cluster) is not None:
         return None
-    deployment, separator, revision = cluster.rpartition("-pick-")
-    return (deployment, revision) if separator else None
+    deployment, separator, revision = cluster.rpartition(word)
+    return (deployment, revision) if separator and "-" not in revision else None
 
 
 def snapshot_from_json(raw: Mapping[str, Any]) -> Snapshot:
@@ -181,3 +199,9 @@ def effective_picks(deployment: Deployment, ready: Collection[str]) -> dict[str,
     """What requests may ask for now, as header value -> revision: only what can answer. `ready` holds cluster names."""
     asked = deployment.arms_to_pick()
     return {word: revision for word, revision in asked.items() if pick_name(deployment.name, revision) in ready}
+
+
+def effective_copies(deployment: Deployment, ready: Collection[str]) -> str | None:
+    """The revision that gets copies now; None when none does or it cannot answer. `ready` holds cluster names."""
+    revision = deployment.copies_to
+    return revision if revision and copy_name(deployment.name, revision) in ready else None

@@ -27,25 +27,8 @@ local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set("perennial", key, value)
 end
 
-local function starts_with(text, prefix)
-  return text ~= nil and string.sub(text, 1, #prefix) == prefix
-end
-
 local function ends_with(text, suffix)
   return string.sub(text, -#suffix) == suffix
-end
-
--- The path with the server's name for the model in place of the deployment's; nil when it does not name that one.
-local function renamed(path, name, served)
-  for _, front in ipairs({ "/v2/models/", "/v1/models/" }) do
-    if starts_with(path, front .. name) then
-      local rest = string.sub(path, #front + #name + 1)
-      if rest == "" or string.find(rest, "^[/?:]") then
-        return front .. served .. rest
-      end
-    end
-  end
-  return nil
 end
 
 function envoy_on_request(handle)

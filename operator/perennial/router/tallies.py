@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from perennial.router.admin import EnvoyAdmin, Stats
-from perennial.router.model import split_cluster, split_pick
+from perennial.router.model import split_cluster, split_copy, split_pick
 
 _PATTERN = (
-    r"^cluster\.%s-(rev-[^.]*|pick-[^.-]*)\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$"
+    r"^cluster\.%s-(rev-[^.]*|(pick|copy)-[^.-]*)\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$"
     r"|^access_logs\..*dropped$"
 )
 _NAME = re.compile(r"cluster\.([^.]+)\.(upstream_rq_|grpc\.)([0-9]+|active)")
@@ -72,7 +72,7 @@ class RequestCounts:
         self._seen.update(now)
         self._active.update(active)
         for cluster in now.keys() | active.keys():
-            owner = split_cluster(cluster) or split_pick(cluster)
+            owner = split_cluster(cluster) or split_pick(cluster) or split_copy(cluster)
             if owner is not None:
                 self._clusters.setdefault(owner[0], set()).add(cluster)
         self.dropped = int(stats.get(_DROPPED, 0))
@@ -84,6 +84,10 @@ class RequestCounts:
     def overrides(self, deployment: str) -> dict[str, dict[str, Any]]:
         """The same of the requests that asked for their revision by header: they are in no other number."""
         return self._totals(deployment, split_pick)
+
+    def copies(self, deployment: str) -> dict[str, dict[str, Any]]:
+        """The same of the copies that a canary without weight was sent: nobody waited for their answers."""
+        return self._totals(deployment, split_copy)
 
     def _totals(self, deployment: str, split: Callable[[str], tuple[str, str] | None]) -> dict[str, dict[str, Any]]:
         result: dict[str, dict[str, Any]] = {}

@@ -32,6 +32,7 @@ from perennial.domain.rollout.plan import (
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
 from perennial.domain.rollout.spec import read_spec
+from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import (
     Artifact,
     Recorded,
@@ -45,6 +46,8 @@ from perennial.domain.times import parse_time
 
 T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 PER_SECOND = 100
+COPIES = "/copies"
+"""Marks the counts of a revision that come from copies of requests."""
 
 
 def digest(letter: str) -> str:
@@ -228,13 +231,24 @@ class Play:
         for pod in self.routers:
             _, weights = self.applied.get(pod, (0, {}))
             counts = self.counts.setdefault(pod, {})
-            for revision, weight in weights.items():
+            copies = self._copied()
+            for name, weight in {**weights, **copies}.items():
                 wanted = self.per_second * seconds / len(self.routers) * weight / 100
+                revision = name.removesuffix(COPIES)
                 requests = round(wanted) if self.rng is None else int(self.rng.poisson(wanted))
                 rate = self.rates(self, revision) if self.rates is not None else self.error_rates.get(revision, 0.0)
                 failed, slow = self._some(requests, rate), self._some(requests, self.slow_rates.get(revision, 0.0))
                 arm = Arm(requests, failed, logged=requests, slow=slow)
-                counts[revision] = counts.get(revision, Arm()) + arm
+                counts[name] = counts.get(name, Arm()) + arm
+
+    def _copied(self) -> dict[str, int]:
+        """Percent of the requests that a canary without weight gets copies of, as the routers see it."""
+        rollout, percent = self.recorded.rollout, read_spec(self.spec).analysis.copy_percent
+        if rollout is None or rollout.state is State.WITHDRAWING or self.recorded.stable is None:
+            return {}
+        seen = self.revisions.get(rollout.target.revision)
+        there = seen is not None and seen.ready > 0 and self.recorded.weight_of(rollout.target.revision) == 0
+        return {rollout.target.revision + COPIES: percent} if there and percent else {}
 
     def _some(self, requests: int, share: float) -> int:
         return round(requests * share) if self.rng is None else int(self.rng.binomial(requests, share))
@@ -259,7 +273,7 @@ class Play:
             ("1.0", "2.0"),
             version,
             seen.serves(recorded),
-            counts.get(rollout.target.revision, Arm()),
+            counts.get(rollout.target.revision + (COPIES if self._copied() else ""), Arm()),
             counts.get(stable.revision, Arm()) if stable else Arm(),
         )
         return replace(seen, reading=reading)

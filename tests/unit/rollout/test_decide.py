@@ -412,6 +412,7 @@ def test_whatever_happens_weights_are_sound_and_decisions_settle(seed: int) -> N
             replicas=rng.choice([1, 1, 3]),
             surge=rng.choice(["Auto", "Surge", "Replace"]),
             progressDeadlineSeconds=20,
+            mirrorPercent=rng.choice([0, 0, 40]),
             analysis={
                 "maxSeconds": 15,
                 "holdMaxSeconds": 20,

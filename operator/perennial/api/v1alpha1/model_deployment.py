@@ -233,7 +233,9 @@ class Rollout(Model):
     )
     analysis: Analysis = Field(default=Analysis(), description="When a canary is promoted or aborted.")
     mirror_percent: Percent = Field(
-        default=0, description="Percent of the requests that are also sent to the canary, its answers thrown away."
+        default=0,
+        description="Percent of the requests that a canary is sent copies of before its first weight; nobody gets its "
+        "answers, but they are judged.",
     )
     progress_deadline_seconds: Annotated[int, Field(ge=1, le=THIRTY_DAYS)] = Field(
         default=1200, description="Longest time for the pods of a step to become ready."

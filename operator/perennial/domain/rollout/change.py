@@ -91,7 +91,8 @@ def start(world: World, recorded: Recorded, target: Target, now: datetime) -> Ch
         short_since=now,
     )
     words = f"Roll out {target.label} (revision {target.revision})"
-    words += f", first at {weight}%." if recorded.stable is not None else "; there is no stable version, so at once."
+    first = f", first at {world.spec.portion(weight)}."
+    words += first if recorded.stable is not None else "; there is no stable version, so at once."
     events = [EventNote(reasons.ROLLOUT_STARTED, words)]
     if target.note:
         events.append(EventNote(reasons.NOT_GATED, target.note, "Warning"))

@@ -56,11 +56,12 @@ class Moment:
 
     def wait(self, words: str) -> Change:
         """Stay; look again soon, often while requests are counted or weights confirmed."""
-        requeue = float(self.world.spec.analysis.period_seconds) if self.live > 0 else WAIT_SECONDS
+        counting = self.live > 0 or self.rollout.copying
+        requeue = float(self.world.spec.analysis.period_seconds) if counting else WAIT_SECONDS
         if self.rollout.state is State.SHIFTING:
             requeue = VERIFY_SECONDS
         warm = (self.rollout.counts_from(self.world.spec.analysis.warmup_seconds) - self.now).total_seconds()
-        if self.live > 0 and warm > 0:
+        if counting and warm > 0:
             requeue = min(requeue, warm)  # the first look that counts comes right at its end
         if self.rollout.refusal is not None:
             words = f"{self.rollout.refusal} {words}"
@@ -104,7 +105,7 @@ def look(world: World, now: datetime) -> Moment:
     analysis = world.spec.analysis
     readings = [router.reading for router in world.routers if router.reading is not None]
     finding = None
-    if live > 0:
+    if live > 0 or rollout.copying:
         if readings:
             evidence = rollout.evidence.look(
                 readings,
@@ -234,7 +235,8 @@ def _first_look(moment: Moment) -> Change | None:
 
 def _set_weight(moment: Moment) -> Change:
     rollout = moment.rollout
-    words = f"Give {rollout.target.label} {rollout.weight}% of the requests; the routers confirm it."
+    portion = moment.world.spec.portion(rollout.weight)
+    words = f"Give {rollout.target.label} {portion} of the requests; the routers confirm it."
     change = moment.go(
         Event.PODS_AVAILABLE, words, EventNote(reasons.WEIGHT_SET, words), verified=None, short_since=None
     )
@@ -284,16 +286,15 @@ def _replacing(moment: Moment) -> Change:
 def _shifting(moment: Moment) -> Change:
     """The weight counts only when every ready router confirms it from its Envoy."""
     world, rollout = moment.world, moment.rollout
+    portion, label = world.spec.portion(rollout.weight), rollout.target.label
     confirmed = sum(router.serves(moment.recorded) for router in world.routers)
     if not world.routers:
-        return moment.wait(f"No router is ready: {rollout.weight}% for {rollout.target.label} waits for one.")
+        return moment.wait(f"No router is ready: {portion} for {label} waits for one.")
     if confirmed < len(world.routers):
-        return moment.wait(
-            f"{confirmed} of {len(world.routers)} routers confirm {rollout.weight}% for {rollout.target.label}."
-        )
+        return moment.wait(f"{confirmed} of {len(world.routers)} routers confirm {portion} for {label}.")
     if rollout.weight == FULL:
         return _promoted(moment)
-    words = f"All routers confirm {rollout.weight}% for {rollout.target.label}; its requests are counted."
+    words = f"All routers confirm {portion} for {label}; its requests are counted."
     return moment.go(Event.WEIGHT_VERIFIED, words, EventNote(reasons.WEIGHT_VERIFIED, words), verified=moment.now)
 
 
@@ -322,16 +323,22 @@ def _analysing(moment: Moment) -> Change:
     """Advance or promote when shown; by maxSeconds without a verdict it is inconclusive."""
     world, rollout, finding = moment.world, moment.rollout, moment.finding
     assert finding is not None
+    if rollout.copying and world.spec.analysis.copy_percent == 0:
+        weight = next_weight(world, 0)
+        words = f"spec.rollout.mirrorPercent is 0 now, so no more copies are sent. Next is {weight}%."
+        return moment.next_step(Event.STEP_DONE, weight, words, EventNote(reasons.STEP_STARTED, words))
     if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return _step_done(moment, finding)
     if not any(router.answered for router in world.routers):
-        return moment.wait(f"No router tells its counts, so the weight stays at {moment.live}%.")
+        portion = world.spec.portion(moment.live)
+        return moment.wait(f"No router tells its counts, so the canary stays at {portion}.")
     started = rollout.verified or rollout.state_since
     if rollout.state is State.HOLDING:
         return moment.wait(f"Inconclusive, so the weight stays: {finding.message} {_orders(world)}")
     if (moment.now - started).total_seconds() < world.spec.analysis.max_seconds:
         return moment.wait(finding.message)
-    words = f"No verdict after {world.spec.analysis.max_seconds} s at {moment.live}%: {finding.message}"
+    portion = world.spec.portion(moment.live)
+    words = f"No verdict after {world.spec.analysis.max_seconds} s at {portion}: {finding.message}"
     if world.spec.analysis.on_inconclusive == "Promote" and finding.reason not in LEANING:
         if step_waits(world, rollout, moment.live):
             return _ask_approval(moment, words)
@@ -370,7 +377,8 @@ def _orders(world: World) -> str:
 def _pods_words(world: World, rollout: Rollout, available: int, needed: int) -> str:
     seen = world.revisions.get(rollout.target.revision)
     why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
-    return f"{available} of {needed} pods of {rollout.target.label} for {rollout.weight}% are available{why}."
+    portion = world.spec.portion(rollout.weight)
+    return f"{available} of {needed} pods of {rollout.target.label} for {portion} are available{why}."
 
 
 _HANDLERS: Mapping[State, Callable[[Moment], Change]] = {

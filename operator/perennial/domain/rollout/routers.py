@@ -46,8 +46,10 @@ def read_router(
         return seen
     of_counts = counts.get("started") or started
     revisions = counters.get("revisions") or {}
+    target = rollout.target.revision
+    of_canary = revisions if recorded.weight_of(target) > 0 else counters.get("copies") or {}
     stable = recorded.stable.revision if recorded.stable is not None else ""
-    canary_page, stable_page = revisions.get(rollout.target.revision) or {}, revisions.get(stable) or {}
+    canary_page, stable_page = of_canary.get(target) or {}, revisions.get(stable) or {}
     reading = Reading(
         pod_uid=uid,
         started=(str(of_counts.get("agent")), str(of_counts.get("envoy"))),

@@ -4,7 +4,7 @@ Defaults stand in the CRD; those repeated here only serve objects that never met
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from perennial.domain.decision import JsonObject
@@ -19,7 +19,10 @@ FULL = 100
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One weight of the canary, 1..99 percent; hold_seconds is a minimum; with approval a person lets it go on."""
+    """One weight of the canary, 1..99 percent; hold_seconds is a minimum; with approval a person lets it go on.
+
+    Weight 0, before the first: the canary gets copies of requests and answers nobody.
+    """
 
     weight: int
     hold_seconds: int = 0
@@ -53,7 +56,8 @@ class MetricCheck:
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """The checks of a canary; rates and alpha are fractions (0..1), times are seconds. sticky: callers keep their
-    revision, so that requests are not split at random and the weight is not each revision's share of them."""
+    revision, so that requests are not split at random and the weight is not each revision's share of them.
+    copy_percent: how many of the requests the canary gets copies of while its weight is 0."""
 
     period_seconds: int = 1
     warmup_seconds: int = 5
@@ -69,6 +73,7 @@ class Analysis:
     on_inconclusive: OnInconclusive = "Hold"
     hold_max_seconds: int = 86400
     sticky: bool = False
+    copy_percent: int = 0
     max_distance: float | None = None
 
     @property
@@ -113,12 +118,18 @@ class DeploymentSpec:
         """The weights in order, the final 100 included."""
         return (*(step.weight for step in self.steps), FULL)
 
+    def portion(self, weight: int) -> str:
+        """What a canary with that weight gets, in words."""
+        copies = self.analysis.copy_percent
+        return f"copies of {copies}%" if weight == 0 and copies else f"{weight}%"
+
 
 def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
     """The spec of a ModelDeployment as the API server stores it."""
     model = spec.get("model", {})
     rollout = spec.get("rollout", {})
     scaling = spec.get("scaling")
+    copies = (Step(0),) if rollout.get("mirrorPercent", 0) else ()
     return DeploymentSpec(
         model=model.get("name"),
         version=model.get("version"),
@@ -126,11 +137,16 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
         update_policy=model.get("updatePolicy", "Manual"),
         replicas=int(spec.get("replicas", 1)),
         scaling=_read_scaling(scaling) if scaling else None,
-        steps=tuple(
+        steps=copies
+        + tuple(
             Step(int(s["weight"]), int(s.get("holdSeconds", 0)), bool(s.get("approval", False)))
             for s in rollout.get("steps", [])
         ),
-        analysis=read_analysis(rollout.get("analysis", {}), sticky="stickyHeader" in spec.get("traffic", {})),
+        analysis=replace(
+            read_analysis(rollout.get("analysis", {})),
+            sticky="stickyHeader" in spec.get("traffic", {}),
+            copy_percent=int(rollout.get("mirrorPercent", 0)),
+        ),
         progress_deadline_seconds=int(rollout.get("progressDeadlineSeconds", 1200)),
         scale_down_delay_seconds=int(rollout.get("scaleDownDelaySeconds", 300)),
         revision_history_limit=int(rollout.get("revisionHistoryLimit", 5)),
@@ -141,7 +157,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
     )
 
 
-def read_analysis(spec: Mapping[str, Any], *, sticky: bool = False) -> Analysis:
+def read_analysis(spec: Mapping[str, Any]) -> Analysis:
     """`spec.rollout.analysis`; decimals arrive as strings."""
     latency = spec.get("latency")
     return Analysis(
@@ -158,7 +174,6 @@ def read_analysis(spec: Mapping[str, Any], *, sticky: bool = False) -> Analysis:
         max_seconds=int(spec.get("maxSeconds", 3600)),
         on_inconclusive=spec.get("onInconclusive", "Hold"),
         hold_max_seconds=int(spec.get("holdMaxSeconds", 86400)),
-        sticky=sticky,
         max_distance=float(spec["predictions"].get("maxDistance", "0.2")) if "predictions" in spec else None,
     )
 

@@ -62,12 +62,13 @@ METRIC_LOOKS_TO_ABORT = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The arms at one weight: bad answers and answers of each, `weight` (percent) of the routing to the canary.
+    """The arms at one weight: bad answers and answers of each, `weight` (percent) of the routing to the canary. Copies
+    of p percent of stable's requests are p / (100 + p) of all that were sent.
 
     sticky: callers keep their revision, so that the weight says nothing about the requests.
     """
 
-    weight: int
+    weight: float
     bad: int
     total: int
     stable_bad: int
@@ -148,7 +149,8 @@ def find_verdict(
     step = steps[index]
     here = evidence.tally(step.weight)
     checks = _checks([here], analysis)
-    overall = _checks(evidence.tallies, analysis)
+    # Copies may speak against a canary, not for it: what it would do with real callers is shown by real requests.
+    overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis)
     alpha = _alpha(analysis, len(steps), len(checks))
     comparison = _comparison(here, analysis, alpha)
     abort_logs = [_abort_log(check, analysis) for check in checks]
@@ -205,8 +207,8 @@ def _alpha(analysis: Analysis, number_of_steps: int, number_of_checks: int) -> f
 
 
 def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | None:
-    """Canary and stable predictions at this weight; None when they are not to be compared."""
-    if analysis.max_distance is None:
+    """Canary and stable predictions at this weight; None when they are not to be compared (copies are not binned)."""
+    if analysis.max_distance is None or here.weight == 0:
         return None
     return compare(
         here.predictions,
@@ -229,13 +231,23 @@ def _with_predictions(verdict: Verdict, reason: str, comparison: Comparison | No
 
 def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
     sticky = analysis.sticky
+    weights = {t.weight: t.weight or FULL * analysis.copy_percent / (FULL + analysis.copy_percent) for t in tallies}
+    tallies = [t for t in tallies if weights[t.weight]]
     failed = [
-        Pair(t.weight, t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky) for t in tallies
+        Pair(weights[t.weight], t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky)
+        for t in tallies
     ]
     checks = [Counts("failed", analysis.max_error_rate, tuple(failed))]
     if analysis.latency is not None:
         slow = [
-            Pair(t.weight, min(t.canary.slow, t.canary.logged), t.canary.logged, t.stable.slow, t.stable.logged, sticky)
+            Pair(
+                weights[t.weight],
+                min(t.canary.slow, t.canary.logged),
+                t.canary.logged,
+                t.stable.slow,
+                t.stable.logged,
+                sticky,
+            )
             for t in tallies
         ]
         checks.append(Counts("slow", analysis.latency.allowed_share, tuple(slow)))
@@ -312,14 +324,14 @@ def _eta(
     here: Tally, needed: int, analysis: Analysis, steps: Sequence[Step], index: int, held_seconds: float
 ) -> int | None:
     """Seconds until promotion at the present request rate when nothing fails any more; None without traffic."""
-    both = here.canary.requests + here.stable.requests
+    both = here.stable.requests + (here.canary.requests if here.weight else 0)
     if here.milliseconds <= 0 or both == 0:
         return None
     per_percent = both / (here.milliseconds / 1000) / (FULL if here.concurrent else here.weight)
     total = 0.0
     for position in range(index, len(steps)):
         step = steps[position]
-        rate = per_percent * step.weight
+        rate = per_percent * (step.weight or analysis.copy_percent)
         done = here.canary.requests if position == index else 0
         seconds = max(0, analysis.min_requests - done) / rate
         hold = step.hold_seconds - (held_seconds if position == index else 0)
@@ -328,7 +340,8 @@ def _eta(
             seconds = max(seconds, needed / rate)
         warmup = analysis.warmup_seconds if position > index else 0
         total += seconds + warmup
-        needed = max(0, needed - round(seconds * rate))
+        if step.weight:
+            needed = max(0, needed - round(seconds * rate))
     return math.ceil(total)
 
 
@@ -345,7 +358,8 @@ def _sentence(
 ) -> str:
     """The words for status, events and the commit."""
     errors = checks[0]
-    counted = f"{errors.bad} of {errors.total} canary requests failed at {here.weight}%"
+    place = f"at {here.weight}%" if here.weight else "in copies that nobody waited for"
+    counted = f"{errors.bad} of {errors.total} canary requests failed {place}"
     if here.concurrent:
         counted += f" (stable: {errors.stable_bad} of {here.stable.requests})"
     nulls = next((check for check in checks if check.name == "null" and check.bad), None)
@@ -364,13 +378,13 @@ def _sentence(
         slow = checks[1]
         return (
             f"{slow.bad} of {slow.total} canary requests took longer than {analysis.latency.max_milliseconds} ms "
-            f"at {here.weight}%; {slow.limit:.1%} may."
+            f"{place}; {slow.limit:.1%} may."
         )
     if reason == "MetricFailed":
         failed = next(m for m in metrics if m.failed_looks >= METRIC_LOOKS_TO_ABORT)
         return f"Metric {failed.name} failed {failed.failed_looks} looks in a row: {failed.detail}."
     if reason == "NoTraffic":
-        none = f"No canary request has been counted at {here.weight}% yet"
+        none = f"No canary request has been counted {place} yet"
         return f"{none}; {needed} without a failure are needed to promote{when}."
     if reason in _UNCLEAR.values():
         unclear = next(m for m in metrics if m.outcome is not Outcome.PASSED)

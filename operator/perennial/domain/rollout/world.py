@@ -125,6 +125,11 @@ class Rollout:
     message: str | None = None
     evidence: Evidence = field(default_factory=Evidence)
 
+    @property
+    def copying(self) -> bool:
+        """Whether the step without weight is in force, in which copies are counted."""
+        return self.weight == 0 and self.verified is not None
+
     def counts_from(self, warmup_seconds: int) -> datetime:
         """When the warm-up of the live weight ends: requests before that are not counted."""
         return (self.verified or self.state_since) + timedelta(seconds=warmup_seconds)
@@ -257,9 +262,11 @@ class World:
     def replicas_for(self, weight: int) -> int:
         """Canary pods for a weight: ceil(weight x stable's count, at the start or now if more, / 100), at least one.
 
-        A canary that takes stable's place leaves stable one pod, unless there is only one.
+        At weight 0 those that its copies need. A canary that takes stable's place leaves stable one pod, unless there
+        is only one.
         """
         rollout = self.recorded.rollout
+        weight = weight or self.spec.analysis.copy_percent
         base = self.base_replicas if rollout is None else max(rollout.stable_replicas, self.base_replicas)
         wanted = max(1, -(-weight * base // 100))
         if rollout is not None and rollout.replacing and base > 1:

@@ -1,0 +1,95 @@
+"""The step before the first weight: a canary that is sent copies is judged before any caller sees it."""
+
+from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.routers import read_router
+from perennial.domain.rollout.world import Recorded
+from tests.unit.rollout.play import Play, spec_of
+
+A, B = "aaaaaaaa", "bbbbbbbb"
+
+
+def copied(percent: int = 100, **more: object) -> Play:
+    """A canary of B that is being sent copies."""
+    play = Play(spec=spec_of(mirrorPercent=percent), **more).begin()  # type: ignore[arg-type]
+    play.settle()
+    assert play.state == "Analysing"
+    assert (play.recorded.weight_of(A), play.recorded.weight_of(B)) == (100, 0)
+    return play
+
+
+def test_a_good_canary_answers_copies_first_and_is_then_promoted_as_ever() -> None:
+    play = copied(20)
+    assert play.status["rollout"]["progress"].startswith("1/")
+    for _ in range(100):
+        if play.recorded.weight_of(B) > 0:
+            break
+        play.tick()
+    tallies = {t.weight: t for t in play.recorded.rollout.evidence.tallies}  # type: ignore[union-attr]
+    assert tallies.keys() == {0} and tallies[0].canary.requests >= 50
+    play.run(200)
+    assert play.status["stable"]["revision"] == B
+    assert play.weights[0] == 0 and play.weights == sorted(play.weights)
+
+
+def test_a_failing_canary_is_aborted_before_any_caller_sees_it() -> None:
+    play = copied(error_rates={B: 0.2})
+    play.run(60)
+    assert set(play.weights) == {0}
+    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
+    assert "canary requests failed in copies that nobody waited for" in play.status["rejected"][0]["message"]
+
+
+def test_a_shared_outage_aborts_nobody_and_holds_the_weight_at_zero() -> None:
+    play = copied(error_rates={A: 0.2, B: 0.2})
+    play.tick(60)
+    assert play.state == "Analysing" and set(play.weights) == {0}
+
+
+def test_copies_need_pods_of_their_own() -> None:
+    play = Play(spec=spec_of(mirrorPercent=50, replicas=4)).begin()
+    play.settle()
+    assert play.revisions[B].replicas == 2  # a first weight of 5 % would need one
+
+
+def test_clean_copies_are_no_evidence_for_a_promotion() -> None:
+    play = copied(per_second=10)
+    play.tick(7)
+    first = play.status["rollout"]["analysis"]
+    play.tick(2)
+    second = play.status["rollout"]["analysis"]
+    assert 0 < first["requests"] < second["requests"] and play.recorded.weight_of(B) == 0
+    assert first["requestsNeeded"] == second["requestsNeeded"] > 0
+
+
+def test_a_person_may_skip_the_copies_and_a_spec_without_them_goes_on() -> None:
+    play = copied(per_second=0)
+    play.command = Command("skip", B, "c1", "ann")
+    play.settle()
+    assert play.recorded.weight_of(B) > 0
+    play = copied(per_second=0)
+    play.spec = spec_of()
+    play.settle()
+    assert play.recorded.weight_of(B) > 0
+
+
+def test_a_canary_without_weight_is_read_from_its_copies() -> None:
+    play = copied()
+    recorded: Recorded = play.recorded
+    weights = {"trafficVersion": recorded.traffic_version, "confirmed": True, "weights": {A: 100}}
+    started = {"agent": 1, "envoy": 2}
+    arms = {"revisions": {A: {"codes": {"200": 90}}}, "copies": {B: {"codes": {"200": 7, "500": 2}}}}
+    seen = read_router(
+        "router", "uid", {"started": started, "deployments": {"rain": weights}},
+        {"started": started, "deployments": {"rain": arms}},
+        deployment="rain", recorded=recorded, failure_codes=frozenset(),
+    )  # fmt: skip
+    assert seen.reading is not None and seen.reading.confirmed
+    assert (seen.reading.canary.requests, seen.reading.canary.failures) == (9, 2)
+    assert seen.reading.stable.requests == 90
+
+
+def test_predictions_that_copies_do_not_show_hold_nothing_up() -> None:
+    play = Play(spec=spec_of(mirrorPercent=100, analysis={"predictions": {"maxDistance": "0.2"}})).begin()
+    play.settle()
+    play.tick(20)
+    assert play.recorded.weight_of(B) > 0
