@@ -3,8 +3,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from perennial.domain.rollout.evidence import Evidence, Reading, Tally, evidence_from_status, evidence_to_status
 from perennial.domain.rollout.failures import NOTHING, Arm
+from perennial.domain.rollout.predictions import NO_PREDICTIONS, Pair, Predictions
 
 T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 NONE: frozenset[str] = frozenset()
@@ -96,3 +99,45 @@ def test_each_weight_has_its_own_tally() -> None:
     seen = look(seen, 2, reading(Arm(6), traffic_version=8), weight=25, traffic_version=8)
     seen = look(seen, 3, reading(Arm(31), traffic_version=8), weight=25, traffic_version=8)
     assert [(t.weight, t.canary.requests) for t in seen.tallies] == [(5, 5), (25, 25)]
+
+
+def predicted(canary: int, stable: int, bins: str = "d") -> Pair:
+    """Rows of each arm, all in the second of three bins."""
+    return Pair(*(Predictions(bins, rows, other=rows, counts=(0, rows, 0)) for rows in (canary, stable)))
+
+
+def test_predictions_are_counted_like_requests_between_two_looks() -> None:
+    seen = look(Evidence(), 0, reading(Arm(100), predictions=predicted(90, 900)))
+    seen = look(seen, 1, reading(Arm(105), predictions=predicted(94, 940)))
+    assert seen.tally(5).predictions == predicted(4, 40)
+    back = evidence_from_status(evidence_to_status(seen))
+    assert back == seen, "a killed operator goes on from status"
+    again = look(back, 2, reading(Arm(105), predictions=predicted(94, 940)))
+    assert again.tally(5).predictions == predicted(4, 40), "nothing is counted twice"
+    later = look(again, 3, reading(Arm(110), predictions=predicted(99, 980)), weight=25)
+    assert (later.tally(5).predictions, later.tally(25).predictions) == (predicted(4, 40), predicted(5, 40))
+
+
+def test_predictions_of_two_routers_add_up() -> None:
+    seen = look(Evidence(), 0, reading(predictions=predicted(5, 50)), reading(uid="r2", predictions=predicted(700, 10)))
+    seen = look(seen, 1, reading(predictions=predicted(6, 52)), reading(uid="r2", predictions=predicted(703, 11)))
+    assert seen.tally(5).predictions == predicted(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, predicted(5, 5)), (predicted(5, 5), None), (predicted(5, 5), predicted(9, 9, "grid")),
+     (predicted(5, 5), predicted(4, 9))],
+    ids=["not counted before", "not counted any more", "other bins", "backwards"],
+)  # fmt: skip
+def test_predictions_that_cannot_be_told_apart_are_left_out_alone(before: Pair | None, after: Pair | None) -> None:
+    seen = look(look(Evidence(), 0, reading(predictions=before)), 1, reading(Arm(5), predictions=after))
+    assert seen.tally(5).canary == Arm(5)
+    assert seen.tally(5).predictions == NO_PREDICTIONS
+
+
+def test_one_tally_holds_predictions_by_one_kind_of_bins() -> None:
+    seen = look(look(Evidence(), 0, reading(predictions=predicted(0, 0))), 1, reading(predictions=predicted(5, 5)))
+    seen = look(seen, 2, reading(predictions=predicted(0, 0, "grid")))
+    seen = look(seen, 3, reading(predictions=predicted(9, 9, "grid")))
+    assert seen.tally(5).predictions == predicted(5, 5)

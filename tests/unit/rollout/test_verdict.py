@@ -1,5 +1,6 @@
 """Verdicts on counts: tables, and seeded simulations of whole rollouts."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.failures import Arm
+from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.spec import Analysis, Latency, Step
 from perennial.domain.rollout.verdict import Finding, MetricFinding, Outcome, Verdict, find_verdict, must_abort
 from tests.support.simulate import ONE, THREE, Ending, Scenario, Steady, first_abort, runs, share_of
@@ -225,3 +227,71 @@ def test_sticky_callers_are_compared_by_the_requests_that_were_seen_not_by_the_w
 def test_sticky_without_a_canary_request_is_no_evidence() -> None:
     finding = judge(tally(5, (0, 0), (900, 20)), analysis=replace(STRICT, sticky=True))
     assert (finding.verdict, finding.reason) == (Verdict.WAIT, "NoTraffic")
+
+
+COMPARING = Analysis(max_error_rate=0.01, max_distance=0.2)
+ALIKE = (100,) * 10
+UPPER, LOWER = (0,) * 5 + (40,) * 5, (400,) * 5 + (0,) * 5
+
+
+def predicting(here: Tally, canary: tuple[int, ...], stable: tuple[int, ...], nulls: tuple[int, int] = (0, 0)) -> Tally:
+    """The same tally with predictions in ten bins; nulls of canary and stable beside them."""
+    arms = [
+        Predictions("d", sum(counts) + null, null, other=sum(counts), counts=counts)
+        for counts, null in zip((canary, stable), nulls, strict=True)
+    ]
+    return replace(here, predictions=Pair(*arms))
+
+
+def test_a_canary_that_never_fails_is_aborted_for_what_it_predicts() -> None:
+    found = judge(predicting(tally(5, (200, 0), (3800, 0)), UPPER, LOWER), analysis=COMPARING)
+    assert (found.verdict, found.reason) == (Verdict.ABORT, "PredictionsDiffer")
+    assert found.message.startswith(
+        "0 of 200 canary requests failed at 5% (stable: 0 of 3800); 200 canary predictions at 5% are at a distance of "
+    )
+    assert found.message.endswith(
+        "from 2000 of stable's on the same traffic (maxDistance 0.2): more than maxDistance allows."
+    )
+    assert judge(predicting(tally(5, (200, 0), (3800, 0)), UPPER, LOWER)).verdict is not Verdict.ABORT, "opt-in"
+
+
+def test_null_predictions_abort_by_rate_and_ratio() -> None:
+    here = tally(5, (200, 0), (3800, 0))
+    found = judge(predicting(here, (19,) * 10, (370,) * 10, (10, 0)), analysis=COMPARING)
+    assert (found.verdict, found.reason) == (Verdict.ABORT, "NullPredictions")
+    assert "10 of 200 predictions were null, NaN or infinite (stable: 0 of 3700)" in found.message
+    few = judge(predicting(here, (19,) * 10, (370,) * 10, (4, 0)), analysis=COMPARING)
+    assert (few.verdict, few.reason) == (Verdict.WAIT, "MayBeFailing")
+    both = judge(predicting(here, (19,) * 10, (370,) * 10, (10, 195)), analysis=COMPARING)
+    assert both.verdict is Verdict.WAIT, "stable answers nulls as often"
+
+
+def test_an_early_step_advances_without_enough_predictions_but_nothing_is_promoted() -> None:
+    few = predicting(tally(5, (800, 0), (15_000, 0)), (6,) * 10, (100,) * 10)
+    first = judge(few, analysis=COMPARING, steps=(Step(5), Step(25)))
+    assert (first.verdict, first.reason) == (Verdict.ADVANCE, "StepDone")
+    last = judge(few, analysis=COMPARING)
+    assert (last.verdict, last.reason) == (Verdict.WAIT, "NotEnoughEvidence")
+    enough = predicting(tally(5, (800, 0), (15_000, 0)), (80,) * 10, (1500,) * 10)
+    assert judge(enough, analysis=COMPARING).verdict is Verdict.PROMOTE
+
+
+def test_predictions_compared_at_the_last_weight_are_still_too_few_after_enough_at_others() -> None:
+    before = predicting(tally(5, (800, 0), (15_000, 0)), (80,) * 10, (1500,) * 10)
+    last = predicting(tally(50, (100, 0), (100, 0)), (10,) * 10, (10,) * 10)
+    found = judge(before, last, analysis=COMPARING, steps=(Step(5), Step(50)), index=1)
+    assert (found.verdict, found.reason) == (Verdict.WAIT, "NotEnoughPredictions")
+    assert found.comparison is not None and f"{found.comparison.needed} more canary predictions" in found.message
+
+
+def test_unreadable_predictions_hold_every_step_and_abort_none() -> None:
+    here = tally(5, (800, 0), (15_000, 0))
+    arms = Pair(Predictions("d", unparsed=800, counts=(0,) * 10), Predictions("d", 15_000, counts=(1500,) * 10))
+    found = judge(replace(here, predictions=arms), analysis=COMPARING, steps=(Step(5), Step(25)))
+    assert (found.verdict, found.reason) == (Verdict.WAIT, "PredictionsUnreadable")
+    assert "observation.maxBodyBytes" in found.message and "remove analysis.predictions" in found.message
+
+
+def test_alpha_is_shared_by_all_that_may_abort() -> None:
+    assert judge(tally(5, (60, 0)), analysis=COMPARING).abort_goal == pytest.approx(math.log(4 / 0.01))
+    assert judge(tally(5, (60, 0)), analysis=STRICT).abort_goal == pytest.approx(math.log(1 / 0.01))

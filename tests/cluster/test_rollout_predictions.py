@@ -1,0 +1,136 @@
+"""A canary that answers 200 and is wrong, on a real cluster: it is aborted for what it predicts; an honest one is not."""
+
+import json
+from typing import Any
+
+from examples.rain.demo import servers
+from examples.rain.demo.stage import Stage
+from perennial.api import kinds
+from tests.cluster.operator import LOOP
+from tests.cluster.test_rollout_analysis import status
+from tests.cluster.test_rollout_routing import STORE, team
+
+NAME = "rain"
+SERVER = """
+import os, sys
+sys.path.insert(0, "/opt")
+import trivial
+
+ANSWERS = {
+    "honest": lambda x: x - 1.5,
+    "shifted": lambda x: x + 0.5,
+    "constant": lambda x: -1.25,
+    "nan": lambda x: x - 1.5 if x < 0.7 else float("nan"),
+}
+
+class Server(trivial.Model):
+    def _answer(self, code, body):
+        for output in body.get("outputs", ()):
+            if "data" in output:
+                output["data"] = [ANSWERS[os.environ["ANSWERS"]](value + self.model["mean"]) for value in output["data"]]
+        super()._answer(code, body)
+
+trivial.Model = Server
+sys.exit(trivial.serve())
+"""
+SEND = """
+import asyncio, json, random, time
+import aiohttp
+
+async def ask(web, value, codes):
+    body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [value]}]}
+    async with web.post("http://rain/v2/models/rain/infer", json=body) as answer:
+        await answer.read()
+        codes[answer.status] = codes.get(answer.status, 0) + 1
+
+async def main():
+    due, tasks, codes, told, chance = time.monotonic(), set(), {}, 0.0, random.Random(7)
+    async with aiohttp.ClientSession() as web:
+        while True:
+            due += 1 / 80
+            await asyncio.sleep(max(0, due - time.monotonic()))
+            tasks.add(task := asyncio.create_task(ask(web, chance.random(), codes)))
+            task.add_done_callback(tasks.discard)
+            if time.monotonic() - told > 1:
+                told = time.monotonic()
+                print(json.dumps(codes), flush=True)
+
+asyncio.run(main())
+"""
+ABORTED = {
+    "shifted": ("PredictionsDiffer", "maxDistance"),
+    "constant": ("ConstantPredictions", "one and the same value"),
+    "nan": ("NullPredictions", "null, NaN or infinite"),
+}
+
+
+def deployment(stage: Stage, artifact: dict[str, Any], answers: str, note: str = "") -> dict[str, Any]:
+    """The ModelDeployment; what the server answers, and the note, are part of its revision."""
+    probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
+    analysis = {"warmupSeconds": 1, "maxErrorRate": "0.05", "predictions": {"maxDistance": "0.3"}}
+    return {
+        "apiVersion": kinds.MODEL_DEPLOYMENT.api_version,
+        "kind": kinds.MODEL_DEPLOYMENT.kind,
+        "metadata": {"name": NAME},
+        "spec": {
+            "model": {"name": NAME, "artifact": {key: artifact[key] for key in ("uri", "digest", "format")}},
+            "container": {
+                "image": stage.tags["trivial"],
+                "command": ["python3", "-c", SERVER],
+                "env": [{"name": "ANSWERS", "value": answers}, {"name": "NOTE", "value": note}],
+                "ports": [{"containerPort": 8080}],
+                "readinessProbe": probe,
+            },
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+            "storage": {"secretRef": {"name": "rain-store"}},
+            "rollout": {"steps": [{"weight": 30}], "analysis": analysis},
+        },
+    }
+
+
+async def test_canaries_that_answer_wrongly_are_aborted_without_a_failed_request_and_an_honest_one_is_promoted(
+    installed: Stage, quiet_operator: None
+) -> None:
+    async with team(installed) as stage:
+        files = {"sender.py": (LOOP / "sender.py").read_text()}
+        await stage.job(
+            "store", stage.tags["perennial"], ["python3", "-c", STORE], env=servers.store_env(), files=files
+        )
+        await stage.wait("the artifact", lambda: stage.job_done("store"), 60)
+        artifact = json.loads((await stage.job_log("store")).strip().splitlines()[-1])
+        stage.apply(deployment(stage, artifact, "honest"))
+
+        async def first() -> str | None:
+            return (await status(stage)).get("stable", {}).get("revision")
+
+        stable = await stage.wait("the first revision", first, 60)
+        await stage.job("send", stage.tags["perennial"], ["python3", "-c", SEND])
+        for number, (answers, (reason, words)) in enumerate(ABORTED.items(), 1):
+            stage.apply(deployment(stage, artifact, answers))
+
+            async def aborted(wanted: int = number) -> dict[str, Any] | None:
+                rejected = (await status(stage)).get("rejected", ())
+                return dict(rejected[0]) if len(rejected) == wanted else None
+
+            rejection = await stage.wait(f"the abort of {answers}", aborted, 90)
+            assert rejection["reason"] == reason
+            assert "0 of " in rejection["message"] and words in rejection["message"], rejection["message"]
+            assert (await status(stage))["stable"]["revision"] == stable
+        stage.apply(deployment(stage, artifact, "honest", note="another"))
+        passed: list[dict[str, Any]] = []
+
+        async def promoted() -> str | None:
+            found = await status(stage)
+            assert len(found["rejected"]) == len(ABORTED), found["rejected"]
+            passed.extend(
+                [compared]
+                if (compared := found.get("rollout", {}).get("analysis", {}).get("predictions"))
+                and compared["verdict"] == "Passed"
+                else []
+            )
+            return found["stable"]["revision"] if found["stable"]["revision"] != stable else None
+
+        await stage.wait("the promotion of the honest canary", promoted, 90, every=0.5)
+        assert passed and float(passed[-1]["distance"]) < 0.3 and passed[-1]["rows"] >= 50
+        codes = json.loads((await stage.job_log("send")).strip().splitlines()[-1])
+        assert set(codes) == {"200"}
