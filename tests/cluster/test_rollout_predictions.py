@@ -1,4 +1,4 @@
-"""A canary that answers 200 and is wrong, on a real cluster: it is aborted for what it predicts; an honest one is not."""
+"""Canaries that answer 200 and are wrong, on a real cluster: aborted for what they predict; an honest one is not."""
 
 import json
 from typing import Any
@@ -25,9 +25,10 @@ ANSWERS = {
 
 class Server(trivial.Model):
     def _answer(self, code, body):
+        answer = ANSWERS[os.environ["ANSWERS"]]
         for output in body.get("outputs", ()):
             if "data" in output:
-                output["data"] = [ANSWERS[os.environ["ANSWERS"]](value + self.model["mean"]) for value in output["data"]]
+                output["data"] = [answer(value + self.model["mean"]) for value in output["data"]]
         super()._answer(code, body)
 
 trivial.Model = Server
@@ -83,7 +84,7 @@ def deployment(stage: Stage, artifact: dict[str, Any], answers: str, note: str =
             },
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
             "storage": {"secretRef": {"name": "rain-store"}},
-            "rollout": {"steps": [{"weight": 30}], "analysis": analysis},
+            "rollout": {"steps": [{"weight": 30, "holdSeconds": 20}], "analysis": analysis},
         },
     }
 

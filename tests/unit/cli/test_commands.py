@@ -105,6 +105,13 @@ def test_status_shows_who_let_a_rollout_go_on(cluster: Cluster, capsys: pytest.C
     assert "changed inputs approved by ada at 0 %, 2026-01-01T00:00:00Z" in capsys.readouterr().out
 
 
+def test_status_shows_how_the_predictions_compare(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    compared = {"rows": 90, "stableRows": 900, "verdict": "NotEnough", "reason": "30 more are needed to compare."}
+    rollout = {"targetRevision": "bbbb2222", "analysis": {"requests": 90, "predictions": compared}}
+    cluster.run("status", "rain", objects=(deployment(rollout=rollout),))
+    assert "predictions NotEnough: 30 more are needed to compare." in capsys.readouterr().out
+
+
 def test_status_exits_0_when_ready(cluster: Cluster) -> None:
     assert cluster.run("status", "rain", objects=(deployment(conditions=[ready("True", "Serving", "")]),)) == 0
 

@@ -29,6 +29,7 @@ from perennial.domain.rollout.plan import (
     ScaleRevision,
     SetAutoscaler,
 )
+from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
 from perennial.domain.rollout.spec import read_spec
@@ -105,6 +106,7 @@ class Play:
     moves: set[tuple[str, str]] = field(default_factory=set)
     inputs: dict[str, Signature | None] = field(default_factory=dict)
     silent: bool = False
+    predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def recorded(self) -> Recorded:
@@ -276,7 +278,16 @@ class Play:
             counts.get(rollout.target.revision + (COPIES if self._copied() else ""), Arm()),
             counts.get(stable.revision, Arm()) if stable else Arm(),
         )
+        if stable and self.predicts:
+            arms = [self._predicted(revision, counts) for revision in (rollout.target.revision, stable.revision)]
+            reading = replace(reading, predictions=Pair(*arms))
         return replace(seen, reading=reading)
+
+    def _predicted(self, revision: str, counts: dict[str, Arm]) -> Predictions:
+        """Every answer's prediction, spread over bins by the revision's shares (percent)."""
+        rows = counts.get(revision, Arm()).requests
+        spread = tuple(rows * share // 100 for share in self.predicts[revision])
+        return Predictions("d", sum(spread), other=sum(spread), counts=spread)
 
     def _apply(self, action: Action) -> None:
         self.actions.append(action)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from perennial.api.v1alpha1.model_deployment import PredictionStatus
 from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
 from perennial.domain.rollout.world import Rejection, Untargeted
@@ -496,3 +497,44 @@ def test_old_revisions_are_pruned_with_an_autoscaler_too() -> None:
         play.run(100)
         play.tick(40)
     assert sorted(play.revisions) == [B, C]
+
+
+def comparing(canary: tuple[int, ...]) -> Play:
+    """A canary beside a stable whose predictions are spread over three bins."""
+    steps = [{"weight": 5}, {"weight": 50, "holdSeconds": 30}]
+    play = Play(spec=spec_of(steps=steps, analysis={"predictions": {"maxDistance": "0.2"}}))
+    play.predicts = {A: (40, 40, 20), B: canary}
+    return play.begin()
+
+
+def test_a_canary_that_fails_no_request_is_aborted_for_its_predictions_and_everybody_reads_why() -> None:
+    play = comparing((5, 15, 80))
+    play.settle()
+    for _ in range(200):
+        if play.state != "Analysing":
+            break
+        shown = play.status["rollout"].get("analysis", {}).get("predictions")
+        play.tick()
+    assert shown["verdict"] == "NotEnough" and shown["rowsNeeded"] > 0
+    assert play.weights[-1] == 0 and "PredictionsDiffer" in play.reasons()
+    play.run(30)
+    rejected = play.status["rejected"][0]
+    assert rejected["reason"] == "PredictionsDiffer" and "requests failed" in rejected["message"]
+    assert "maxDistance 0.2" in rejected["message"] and len(rejected["message"].encode()) <= 1000
+    assert rejected["message"] in play.words()
+
+
+def test_a_canary_that_predicts_alike_is_promoted_and_shows_the_comparison_on_its_way() -> None:
+    play = comparing((41, 39, 20))
+    seen = []
+    for _ in range(300):
+        if play.state == "Rest" and play.status["stable"]["revision"] == B:
+            break
+        play.tick()
+        seen.append(play.status.get("rollout", {}).get("analysis", {}).get("predictions"))
+    else:
+        raise AssertionError(play.words())
+    last = [shown for shown in seen if shown][-1]
+    assert (last["verdict"], last["limit"], last["rowsNeeded"]) == ("Passed", "0.2", 0)
+    assert float(last["distance"]) < 0.2
+    PredictionStatus.model_validate(last)

@@ -257,12 +257,12 @@ def test_a_canary_that_never_fails_is_aborted_for_what_it_predicts() -> None:
 
 def test_null_predictions_abort_by_rate_and_ratio() -> None:
     here = tally(5, (200, 0), (3800, 0))
-    found = judge(predicting(here, (19,) * 10, (370,) * 10, (10, 0)), analysis=COMPARING)
+    found = judge(predicting(here, (18,) * 10, (370,) * 10, (20, 0)), analysis=COMPARING)
     assert (found.verdict, found.reason) == (Verdict.ABORT, "NullPredictions")
-    assert "10 of 200 predictions were null, NaN or infinite (stable: 0 of 3700)" in found.message
-    few = judge(predicting(here, (19,) * 10, (370,) * 10, (4, 0)), analysis=COMPARING)
+    assert "20 of 200 predictions were null, NaN or infinite (stable: 0 of 3700)" in found.message
+    few = judge(predicting(here, (18,) * 10, (370,) * 10, (10, 0)), analysis=COMPARING)
     assert (few.verdict, few.reason) == (Verdict.WAIT, "MayBeFailing")
-    both = judge(predicting(here, (19,) * 10, (370,) * 10, (10, 195)), analysis=COMPARING)
+    both = judge(predicting(here, (18,) * 10, (370,) * 10, (20, 411)), analysis=COMPARING)
     assert both.verdict is Verdict.WAIT, "stable answers nulls as often"
 
 
