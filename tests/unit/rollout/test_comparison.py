@@ -21,7 +21,7 @@ def arm(counts: list[int], *, same: int = 0, other: int | None = None, **more: i
 
 
 def judged(canary: Predictions, stable: Predictions, *, weight: int = 50, limit: float = 0.2) -> Comparison:
-    return compare(Pair(canary, stable), weight=weight, limit=limit, alpha=0.001, least_rows=50)
+    return compare(Pair(canary, stable), weight=weight, limit=limit, alpha=0.001, requests=0)
 
 
 def test_equal_predictions_pass_once_there_are_enough() -> None:
@@ -88,10 +88,12 @@ def test_unreadable_answers_hold_and_say_what_to_change() -> None:
     assert "60 of 61 canary answers cannot be read" in found.words and "maxBodyBytes" in found.words
     assert "stable answers" in judged(arm([90]), arm([1], unparsed=60)).words
     assert "streams" in judged(arm([0], streams=60), arm([0], streams=900)).words
+    unread = compare(Pair(), weight=5, limit=0.2, alpha=0.001, requests=80)
+    assert unread.hold and "no answer to 80 canary requests was read" in unread.words
 
 
 def test_nothing_counted_yet_is_not_enough() -> None:
-    assert compare(Pair(), weight=5, limit=0.2, alpha=0.001, least_rows=50).result is Result.NOT_ENOUGH
+    assert compare(Pair(), weight=5, limit=0.2, alpha=0.001, requests=0).result is Result.NOT_ENOUGH
 
 
 def test_fine_bins_are_put_together_alike_for_both_arms() -> None:
@@ -121,7 +123,7 @@ def looks(
         mine = int(numbers.binomial(batch, weight / 100))
         drawn = (numbers.multinomial(mine, canary(place)), numbers.multinomial(batch - mine, stable(place)))
         pair = pair.plus(Pair(*(arm([int(n) for n in counts]) for counts in drawn)))
-        found = compare(pair, weight=weight, limit=limit, alpha=alpha, least_rows=10)
+        found = compare(pair, weight=weight, limit=limit, alpha=alpha, requests=0)
         if found.result is Result.FAILED:
             return found
     return found

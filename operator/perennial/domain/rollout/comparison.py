@@ -7,7 +7,7 @@ no evidence: it holds the rollout and never ends it. Formulas: docs/spec/modelde
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from perennial.domain import reasons
@@ -19,6 +19,11 @@ TESTS = 2
 """How many shares of alpha the comparison takes: for the distance and for a constant output."""
 OF_PREDICTIONS = frozenset({reasons.PREDICTIONS_DIFFER, reasons.NULL_PREDICTIONS, reasons.CONSTANT_PREDICTIONS})
 """Why a canary is stopped although it answers."""
+LEAST_ROWS = 50
+"""No verdict on fewer canary rows."""
+_FEW = 5
+"""So few unreadable answers are no reason to wait."""
+_REMOVE = "remove analysis.predictions."
 _GROUP_ROWS = 5
 """A group of neighbouring bins has about so many rows of the smaller arm, if all its rows were there."""
 
@@ -48,72 +53,72 @@ class Comparison:
     hold: bool = False
 
 
-def compare(pair: Pair, *, weight: int, limit: float, alpha: float, least_rows: int) -> Comparison:
+def compare(pair: Pair, *, weight: int, limit: float, alpha: float, requests: int) -> Comparison:
     """Compare what both arms predicted at one weight (percent to the canary).
 
-    limit: maxDistance; alpha: of each of the TESTS; least_rows: no verdict against the canary on fewer canary rows.
+    limit: maxDistance; alpha: of each of the TESTS; requests: those of the canary that were counted, read or not.
     """
     canary, stable = pair.canary, pair.stable
-    unreadable = _unreadable(canary, stable, limit, least_rows)
-    if unreadable is not None:
-        return unreadable
-    cells = list(zip(canary.counts, stable.counts, strict=True))
+    unreadable = _unreadable(canary, stable, requests)
+    if unreadable:
+        return Comparison(
+            Result.NOT_ENOUGH, canary, stable, limit, None, LEAST_ROWS, "PredictionsUnreadable", unreadable, hold=True
+        )
+    cells, share, goal = list(zip(canary.counts, stable.counts, strict=True)), weight / 100, -math.log(alpha)
     n, m = sum(canary.counts), sum(stable.counts)
     mine, other = _grouped(cells, n, m)
     distance = numbers.corrected_effect(numbers.psi(mine, other), n, m, len(mine)) if n and m else None
-    wanted = max(least_rows, _rows_wanted(len(mine), n, m, limit, alpha))
-    needed = max(0, wanted - n) if m else wanted
-    counted = _counted(canary, stable, weight, distance, limit)
-    goal, share = -math.log(alpha), weight / 100
-    result, reason, words = Result.PASSED, "", f"{counted}."
-    hold = False
-    if n >= least_rows and canary.other == 0 and _constant_log(canary, stable, share) >= goal:
-        result, reason = Result.FAILED, reasons.CONSTANT_PREDICTIONS
+    wanted = max(LEAST_ROWS, _rows_wanted(len(mine), n, m, limit, alpha))
+    found = Comparison(Result.PASSED, canary, stable, limit, distance, max(0, wanted - n))
+    counted = _counted(found, weight)
+    if n >= LEAST_ROWS and canary.other == 0 and _constant_log(canary, stable, share) >= goal:
         words = (
             f"all {canary.rows} canary predictions at {weight}% are one and the same value, while {stable.other} of "
             f"{stable.rows} of stable's on the same traffic differ from it."
         )
-    elif distance is not None and distance > limit and n >= least_rows:
+        return replace(found, result=Result.FAILED, reason=reasons.CONSTANT_PREDICTIONS, words=words)
+    if distance is not None and distance > limit and n >= LEAST_ROWS:
         if eprocess.log_association(cells, share) >= goal:
-            result, reason, words = (
-                Result.FAILED,
-                reasons.PREDICTIONS_DIFFER,
-                f"{counted}: more than maxDistance allows.",
-            )
-        elif n >= wanted:
-            result, reason, hold = Result.NOT_ENOUGH, "PredictionsMayDiffer", True
+            words = f"{counted}: more than maxDistance allows."
+            return replace(found, result=Result.FAILED, reason=reasons.PREDICTIONS_DIFFER, words=words)
+        if n >= wanted:
             words = f"{counted}; the evidence leans towards a difference, so the weight stays."
-    if result is Result.PASSED and needed:
-        result, reason = Result.NOT_ENOUGH, "NotEnoughPredictions"
-        words = f"{counted}; {needed} more canary predictions are needed to compare."
-    return Comparison(result, canary, stable, limit, distance, needed, reason, words, hold)
+            return replace(found, result=Result.NOT_ENOUGH, reason="PredictionsMayDiffer", words=words, hold=True)
+    if found.needed or distance is None:
+        missing = f"{found.needed} more canary predictions" if m else "predictions of stable"
+        words = f"{counted}; {missing} are needed to compare."
+        return replace(found, result=Result.NOT_ENOUGH, reason="NotEnoughPredictions", words=words)
+    return replace(found, words=f"{counted}.")
 
 
-def _unreadable(canary: Predictions, stable: Predictions, limit: float, least: int) -> Comparison | None:
-    """When answers of an arm cannot be compared: why, and what to change; None when they can."""
+def _unreadable(canary: Predictions, stable: Predictions, requests: int) -> str:
+    """When answers of an arm cannot be compared: why, and what to change; empty when they can."""
+    if requests >= LEAST_ROWS and not canary.rows + canary.unparsed + canary.streams:
+        return (
+            f"no answer to {requests} canary requests was read: raise observation.samplePercent, send fewer requests "
+            "with x-perennial-observe: none, or remove analysis.predictions (only POST to .../infer, :predict and "
+            "ModelInfer is read)."
+        )
     for name, arm in (("canary", canary), ("stable", stable)):
         bad = arm.unparsed + arm.streams
-        if bad <= arm.rows or bad < min(5, least):
+        if bad <= max(arm.rows, _FEW):
             continue
         if arm.streams >= arm.unparsed:
-            why = "were streams, which cannot be compared: remove analysis.predictions"
-        else:
-            why = (
-                "cannot be read (no tensor of a known form, or longer than observation.maxBodyBytes): raise "
-                "maxBodyBytes, let the model answer a first output of numbers or texts, or remove analysis.predictions"
-            )
-        words = f"{bad} of {bad + arm.rows} {name} answers {why}."
-        return Comparison(
-            Result.NOT_ENOUGH, canary, stable, limit, None, least, "PredictionsUnreadable", words, hold=True
+            return f"{bad} of {bad + arm.rows} {name} answers were streams, which cannot be compared: " + _REMOVE
+        return (
+            f"{bad} of {bad + arm.rows} {name} answers cannot be read (longer than observation.maxBodyBytes, or "
+            "without a first output of numbers or texts): raise maxBodyBytes, correct the model's answers, or "
+            + _REMOVE
         )
-    return None
+    return ""
 
 
-def _counted(canary: Predictions, stable: Predictions, weight: int, distance: float | None, limit: float) -> str:
-    shown = f"{distance:.3f}" if distance is not None else "unknown"
+def _counted(found: Comparison, weight: int) -> str:
+    if found.distance is None:
+        return f"{found.canary.rows} canary predictions at {weight}% and {found.stable.rows} of stable's were read"
     return (
-        f"{canary.rows} canary predictions at {weight}% are at a distance of {shown} from {stable.rows} of stable's on "
-        f"the same traffic (maxDistance {limit:g})"
+        f"{found.canary.rows} canary predictions at {weight}% are at a distance of {found.distance:.3f} from "
+        f"{found.stable.rows} of stable's on the same traffic (maxDistance {found.limit:g})"
     )
 
 

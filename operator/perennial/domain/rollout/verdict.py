@@ -215,7 +215,7 @@ def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | N
         weight=here.weight,
         limit=analysis.max_distance,
         alpha=alpha,
-        least_rows=analysis.min_requests,
+        requests=here.canary.requests,
     )
 
 
