@@ -57,7 +57,7 @@ class OnnxModel(Predictor):
         names = [one.name for one in self.inputs]
         if len(tensors) == 1 and len(names) == 1:
             tensors = {names[0]: next(iter(tensors.values()))}
-        if set(tensors) != set(names):
+        if not set(names) <= set(tensors):  # others may be for another version
             raise RequestError(self._expected(f"the request has {', '.join(sorted(tensors)) or 'no tensor'}"))
         return self._run({one.name: self._fitted(one, tensors[one.name]) for one in self.inputs})
 

@@ -74,7 +74,7 @@ class Table(Predictor):
         if len(tensors) == 1 and set(tensors) != set(self.features):
             rows = self._numbers(next(iter(tensors.values())))
             return self._checked(rows.reshape(1, -1) if rows.ndim == 1 else rows)
-        if set(tensors) != set(self.features):
+        if not self.features or not set(self.features) <= set(tensors):  # others may be for another version
             raise RequestError(self._expected(f"the request has {', '.join(sorted(tensors)) or 'no tensor'}"))
         columns = [self._numbers(tensors[name]).reshape(-1) for name in self.features]
         if len({len(column) for column in columns}) != 1:
