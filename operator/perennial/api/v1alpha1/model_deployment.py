@@ -286,7 +286,11 @@ class Traffic(Model):
     timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60, description="Longest time to the response headers; idle time-out for streams."
     )
-    retries: Annotated[int, Field(ge=0, le=10)] = Field(default=0, description="Retries by the router.")
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=0,
+        description="How often the router tries a request again, also one that a server has seen; 0: only requests "
+        "that no server has seen, up to ten times within about 3 s.",
+    )
     override: bool = Field(
         default=False,
         description="Whether the request header `x-perennial-revision: canary` or `stable` chooses the revision "
