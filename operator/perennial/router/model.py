@@ -202,6 +202,10 @@ def effective_picks(deployment: Deployment, ready: Collection[str]) -> dict[str,
 
 
 def effective_copies(deployment: Deployment, ready: Collection[str]) -> str | None:
-    """The revision that gets copies now; None when none does or it cannot answer. `ready` holds cluster names."""
+    """The revision that gets copies now; None when none does, it cannot answer, or it stands in for stable and
+    gets the requests themselves. `ready` holds cluster names.
+    """
     revision = deployment.copies_to
-    return revision if revision and copy_name(deployment.name, revision) in ready else None
+    if revision is None or copy_name(deployment.name, revision) not in ready:
+        return None
+    return None if effective_weights(deployment, ready).get(revision) else revision

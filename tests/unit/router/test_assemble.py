@@ -76,6 +76,20 @@ def test_requests_may_choose_while_a_rollout_is_in_progress_that_is_not_being_wi
     assert read_deployment(first).arms_to_pick() == {}  # nothing to choose from
 
 
+def test_a_canary_without_weight_beside_a_stable_gets_copies_until_it_is_withdrawn() -> None:
+    def copied(state: str, weight: int = 0, percent: int = 30, **rollout: Any) -> tuple[str | None, int]:
+        going = {"targetRevision": "bbbbbbbb", "state": state, **rollout}
+        traffic = [{"revision": "aaaaaaaa", "weight": 100 - weight}, {"revision": "bbbbbbbb", "weight": weight}]
+        status = {**MDEP["status"], "traffic": traffic, "rollout": going}
+        found = read_deployment({**MDEP, "spec": {"rollout": {"mirrorPercent": percent}}, "status": status})
+        return found.copies_to, found.copy_percent
+
+    assert copied("Scaling") == copied("Analysing") == copied("Holding") == ("bbbbbbbb", 30)
+    nobody = (None, 0)
+    assert copied("Withdrawing") == copied("Analysing", weight=5) == copied("Analysing", percent=0) == nobody
+    assert copied("Scaling", replacing=True) == nobody
+
+
 def test_windows_are_those_of_policies_that_read_observations() -> None:
     policies = [
         policy("day", 86400),

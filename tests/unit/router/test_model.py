@@ -1,5 +1,7 @@
 """Weights that are really sent, and the snapshot's way through its file."""
 
+from dataclasses import replace
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from perennial.router.model import (
     Share,
     Snapshot,
     WindowSpec,
+    copy_name,
+    effective_copies,
     effective_picks,
     effective_weights,
     pick_name,
@@ -92,6 +96,14 @@ def test_clusters_of_chosen_requests_are_no_revisions_and_have_the_revisions_pod
     assert snapshot.clusters() == {"a-pick-b-rev-aaaaaaaa", pick_name("a-pick-b", "aaaaaaaa"), chosen}
     assert snapshot.endpoints_of(chosen) == pods
     assert effective_picks(rain, {chosen}) == {"canary": "bbbbbbbb"}
+
+
+def test_a_canary_that_stands_in_for_a_lost_stable_gets_no_copies_of_what_it_answers() -> None:
+    rain = replace(deployment({"aaaaaaaa": 100, "bbbbbbbb": 0}), copies_to="bbbbbbbb", copy_percent=50)
+    canary = {"rain-rev-bbbbbbbb", copy_name("rain", "bbbbbbbb")}
+    assert effective_copies(rain, ready("aaaaaaaa") | canary) == "bbbbbbbb"
+    assert effective_copies(rain, canary) is None
+    assert effective_copies(rain, ready("aaaaaaaa", "bbbbbbbb")) is None  # Envoy does not have that cluster yet
 
 
 @given(seconds=st.integers(1, 10**6), offset=st.integers(-(10**6), 10**6), moment=st.floats(0, 4e9))
