@@ -72,10 +72,10 @@ class Deployment:
 
         Both have weight then: arms are compared on concurrent traffic only.
         """
-        shares = {share.revision: share.weight for share in self.traffic if share.weight}
-        if not self.predictions or self.stable not in shares:
+        if not self.predictions:
             return None
-        return next((revision for revision in shares if revision != self.stable), None)
+        weighty = [share.revision for share in self.traffic if share.weight]
+        return next((r for r in weighty if r != self.stable), None) if self.stable in weighty else None
 
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""
