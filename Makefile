@@ -55,7 +55,7 @@ generate: setup ## CRDs, API reference and other generated files
 	@$(PYTHON) -m perennial.api.crdgen
 	@$(PYTHON) -m perennial.app.settings_page
 
-bench: $(addprefix bench-,reconcile idle router abort rollout) ## all benchmarks
+bench: $(addprefix bench-,reconcile idle router abort rollout statistics) ## all benchmarks
 
 bench-%: setup ## one benchmark
 	@mkdir -p build/bench
