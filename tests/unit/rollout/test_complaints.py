@@ -6,7 +6,8 @@ are never analysed after a failed one (08), a rollback that sends everything to 
 version that is scaled down (02, 03), replicas counted for both versions (10), a provider that is away (11), an analysis
 that was stopped and is shown as a success (12), an unready copy that is preferred because it is called primary (15).
 An upgrade that rolls out everything: tests/component/serving and `test_revision`. An old leader that goes on:
-tests/unit/runtime.
+tests/unit/runtime. Not possible here: routes, selectors or replicas that a rollout changes in what Git owns, header
+rules that a weight rewrites (the two are separate), a copied configuration, a second load of the model at its promotion.
 """
 
 from collections.abc import Callable
@@ -251,6 +252,20 @@ def test_traffic_that_stops_in_the_middle_advances_nothing() -> None:
     play.tick(600)
     assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
     assert play.status["stable"]["revision"] == A
+
+
+def test_a_hold_that_ends_while_nobody_sees_the_canary_advances_nothing() -> None:
+    """Enough good requests were counted, then the view of the traffic is lost, and the next step is taken blindly."""
+    play = started(steps=[{"weight": 5, "holdSeconds": 30}, {"weight": 50}])
+    play.tick(20)
+    assert play.status["rollout"]["analysis"]["requests"] >= 50
+    play.routers = []
+    play.tick(60)
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
+    assert "No router tells its counts" in play.words()
+    play.routers = ["r1", "r2"]
+    play.tick(2)
+    assert play.status["canary"]["weight"] == 50
 
 
 def test_a_metric_without_data_holds_the_weight_until_it_has_some() -> None:

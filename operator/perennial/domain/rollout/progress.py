@@ -327,11 +327,11 @@ def _analysing(moment: Moment) -> Change:
         weight = next_weight(world, 0)
         words = f"spec.rollout.mirrorPercent is 0 now, so no more copies are sent. Next is {weight}%."
         return moment.next_step(Event.STEP_DONE, weight, words, EventNote(reasons.STEP_STARTED, words))
-    if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
-        return _step_done(moment, finding)
-    if not any(router.answered for router in world.routers):
+    if not any(router.answered for router in world.routers):  # what was counted before says nothing of now
         portion = world.spec.portion(moment.live)
         return moment.wait(f"No router tells its counts, so the canary stays at {portion}.")
+    if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
+        return _step_done(moment, finding)
     started = rollout.verified or rollout.state_since
     if rollout.state is State.HOLDING:
         return moment.wait(f"Inconclusive, so the weight stays: {finding.message} {_orders(world)}")
@@ -345,6 +345,8 @@ def _analysing(moment: Moment) -> Change:
         words += " onInconclusive is Promote, so it goes on."
         note = EventNote(reasons.INCONCLUSIVE, words, "Warning")
         return moment.next_step(Event.STEP_DONE, next_weight(world, moment.live), words, note)
+    if world.spec.analysis.on_inconclusive == "Promote":
+        words += " onInconclusive is Promote, but what speaks against the canary is more than a lack of evidence."
     words += f" {_orders(world)}"
     return moment.go(Event.INCONCLUSIVE, words, EventNote(reasons.INCONCLUSIVE, words, "Warning"))
 
