@@ -7,7 +7,7 @@ version that is scaled down (02, 03), replicas counted for both versions (10), a
 that was stopped and is shown as a success (12), an unready copy that is preferred because it is called primary (15).
 An upgrade that rolls out everything: tests/component/serving and `test_revision`. An old leader that goes on:
 tests/unit/runtime. Not possible here: routes, selectors or replicas that a rollout changes in what Git owns, header
-rules that a weight rewrites (the two are separate), a copied configuration, a second load of the model at its promotion.
+rules that a weight rewrites (the two are separate), a copied configuration, a second load of a model to promote it.
 """
 
 from collections.abc import Callable
