@@ -1,12 +1,10 @@
--- A copy has the path that stable's servers want; the canary's may know the model by another name.
+-- What the route of the original says of a copy, in headers, since it has left that route. Its path is the one that
+-- stable's servers want; the canary's may know the model by another name.
 
-function envoy_on_request(handle)
+local function wish(handle)
   local headers = handle:headers()
-  local from, to = headers:get("x-perennial-copy-from"), headers:get("x-perennial-copy-to")
-  if from ~= nil and to ~= nil then
-    local path = renamed(headers:get(":path"), from, to)
-    if path ~= nil then
-      headers:replace(":path", path)
-    end
-  end
+  local share, limit = headers:get("x-perennial-copy-sample"), headers:get("x-perennial-copy-max")
+  local name, served = headers:get("x-perennial-copy-from"), headers:get("x-perennial-copy-to")
+  return tonumber(share), tonumber(limit), name, served
 end
+

@@ -37,7 +37,16 @@ _INNER = "copies"
 _COPY_HEADER = "x-perennial-copy"
 _COPY_LIMIT_HEADER = "x-perennial-copy-limit"
 _COPY_FROM_HEADER, _COPY_TO_HEADER = "x-perennial-copy-from", "x-perennial-copy-to"
-"""Names of the model, for copied.lua."""
+_COPY_SAMPLE_HEADER, _COPY_MAX_HEADER = "x-perennial-copy-sample", "x-perennial-copy-max"
+"""For copied.lua."""
+_COPY_HEADERS = (
+    _COPY_HEADER,
+    _COPY_LIMIT_HEADER,
+    _COPY_FROM_HEADER,
+    _COPY_TO_HEADER,
+    _COPY_SAMPLE_HEADER,
+    _COPY_MAX_HEADER,
+)
 _TYPE = "type.googleapis.com/"
 _UPSTREAM_IDLE_SECONDS = 1
 """Well below the keep-alive of common Python servers (gunicorn: 2 s, uvicorn: 5 s): a request must not meet a
@@ -276,6 +285,11 @@ def _copied(deployment: Deployment, revision: str, protocol: str) -> JsonObject:
     by_name = [deployment.served_names.get(arm, deployment.name) for arm in (deployment.stable or "", revision)]
     if by_name[0] != by_name[1]:
         told |= {_COPY_FROM_HEADER: by_name[0], _COPY_TO_HEADER: by_name[1]}
+    if deployment.compared == revision:
+        told |= {
+            _COPY_SAMPLE_HEADER: str(deployment.sample_percent),
+            _COPY_MAX_HEADER: str(deployment.max_body_bytes),
+        }
     return {
         "cluster": f"{_INNER}-{protocol}",
         "runtime_fraction": {"default_value": share},
@@ -436,7 +450,7 @@ def _inner_listener(layout: Layout) -> JsonObject:
     it. A copy that fails is tried again as seldom as any request, and answers nobody.
     """
     route = {"match": {"prefix": "/"}, "route": {"cluster_header": _COPY_HEADER, "timeout": "0s"}}
-    private = {"request_headers_to_remove": [_COPY_HEADER, _COPY_LIMIT_HEADER, _COPY_FROM_HEADER, _COPY_TO_HEADER]}
+    private = {"request_headers_to_remove": list(_COPY_HEADERS)}
     host = {"name": "*", "domains": ["*"], "routes": [{**route, **private}]}
     # Envoy's own header for the limit would end the copy on its way here, where no statistics of the canary are kept.
     limit = _set_header("x-envoy-upstream-rq-timeout-ms", f"%REQ({_COPY_LIMIT_HEADER})%")
@@ -444,6 +458,7 @@ def _inner_listener(layout: Layout) -> JsonObject:
         "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": _INNER,
         "generate_request_id": False,
+        "access_log": [_access_log()],
         "route_config": {"name": _INNER, "virtual_hosts": [host]},
         "http_filters": [
             _named_filter(
@@ -478,7 +493,7 @@ def _listener(layout: Layout) -> JsonObject:
         "rds": {"route_config_name": ROUTES, "config_source": _from_file(layout.routes)},
         "http_filters": [
             _ready_filter(),
-            _lua_filter("observe.lua"),
+            _lua_filter("served.lua"),
             _grpc_stats_filter(),
             _named_filter("router", "router.v3.Router", {"suppress_envoy_headers": True}),
         ],
@@ -500,7 +515,9 @@ def _ready_filter() -> JsonObject:
 
 
 def _lua_filter(name: str) -> JsonObject:
-    script = "".join(files("perennial.router").joinpath(part).read_text() for part in ("rename.lua", name))
+    script = "".join(
+        files("perennial.router").joinpath(part).read_text() for part in ("rename.lua", name, "observe.lua")
+    )
     # A path rewritten for an arm must not lead to another throw of the dice: the route stays.
     config = {"default_source_code": {"inline_string": script}, "clear_route_cache": False}
     return _named_filter("lua", "lua.v3.Lua", config)

@@ -142,16 +142,19 @@ class Pages:
                 "resets": log.resets,
                 "latency": {"logged": log.logged, "overLimit": log.over_limit},
             }
+        copies = self._requests.copies(name)
         if counts.compared is not None:
             for revision, page in counts.compared.to_json().items():
-                revisions[revision]["predictions"] = page
+                for arms in (revisions, copies):
+                    if revision in arms:
+                        arms[revision]["predictions"] = page
         now = self._clock()
         windows = [window for spec in sorted(counts.series) for window in counts.series[spec].to_json(now)]
         # Envoy counts dropped log entries for the whole pod: for each deployment they are an upper bound.
         return {
             "revisions": revisions,
             "overrides": self._requests.overrides(name),
-            "copies": self._requests.copies(name),
+            "copies": copies,
             "dropped": counts.lost + self._requests.dropped,
             "windows": windows,
         }

@@ -68,14 +68,13 @@ class Deployment:
 
     @property
     def compared(self) -> str | None:
-        """The canary whose predictions are counted beside stable's; None when that is not asked for or none has weight.
-
-        Both have weight then: arms are compared on concurrent traffic only.
+        """The canary whose predictions are counted beside stable's; None when that is not asked for, or none has weight
+        or gets copies: arms are compared on concurrent traffic only.
         """
         if not self.predictions:
             return None
         weighty = [share.revision for share in self.traffic if share.weight]
-        return next((r for r in weighty if r != self.stable), None) if self.stable in weighty else None
+        return next((r for r in weighty if r != self.stable), self.copies_to) if self.stable in weighty else None
 
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""

@@ -33,10 +33,9 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local arm = handle:filterContext()
-  local served = arm:get("served")
+  local share, limit, name, served = wish(handle)
   if served ~= nil then
-    local path = renamed(headers:get(":path"), arm:get("name"), served)
+    local path = renamed(headers:get(":path"), name, served)
     if path ~= nil then
       headers:replace(":path", path)
     end
@@ -44,8 +43,6 @@ function envoy_on_request(handle)
   if headers:get(":method") ~= "POST" then
     return
   end
-  local route = handle:metadata()
-  local share = route:get("sample")
   if share == nil or share <= 0 then
     return
   end
@@ -65,7 +62,6 @@ function envoy_on_request(handle)
     note(handle, "s", true)
     return
   end
-  local limit = route:get("max")
   handle:streamInfo():dynamicMetadata():set("perennial.m", "m", limit)
   if grpc then
     note(handle, "g", true)

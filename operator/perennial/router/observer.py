@@ -16,7 +16,7 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAc
 
 from perennial.domain.drift.baseline import BaselineError, parse_baseline
 from perennial.router.counters import Plan, WindowSeries, plan_of
-from perennial.router.model import Deployment, Snapshot, WindowSpec, split_cluster
+from perennial.router.model import Deployment, Snapshot, WindowSpec, split_cluster, split_copy
 from perennial.router.parse import Unparsed, Value, parse_request, parse_response
 from perennial.router.predictions import Compared
 
@@ -120,12 +120,13 @@ class Observer:
             target.count(entry, common, now)
 
     def _target(self, cluster: str) -> "_Target":
-        parts = split_cluster(cluster)
+        copied = split_copy(cluster)
+        parts = copied or split_cluster(cluster)
         deployment = self._deployments.get(parts[0]) if parts else None
         if parts is None or deployment is None:
             return _Target(RevisionLog())
         counts = self.counts[deployment.name]
-        log = counts.revisions.setdefault(parts[1], RevisionLog())
+        log = RevisionLog() if copied else counts.revisions.setdefault(parts[1], RevisionLog())
         compared = counts.compared if counts.compared is not None and counts.compared.has(parts[1]) else None
         if parts[1] != deployment.stable:
             return _Target(log, deployment, revision=parts[1], compared=compared)

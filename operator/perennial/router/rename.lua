@@ -1,4 +1,4 @@
--- Before each of the other scripts: a server's own name for its model in the path.
+-- For both scripts: a server's own name for its model in the path.
 
 local function starts_with(text, prefix)
   return text ~= nil and string.sub(text, 1, #prefix) == prefix

@@ -136,6 +136,42 @@ async def test_large_requests_are_copied_while_they_pass_and_a_canary_that_does_
         server.close()
 
 
+async def test_predictions_of_copies_are_counted_beside_stables(running: Router) -> None:
+    def predicting(value: float) -> Any:
+        async def behaviour(_request: web.Request, _body: bytes) -> web.StreamResponse:
+            output = {"name": "y", "shape": [1], "datatype": "FP64", "data": [value]}
+            return web.json_response({"outputs": [output]})
+
+        return behaviour
+
+    asked = {"rollout": {**ALL, "analysis": {"predictions": {"maxDistance": "0.2"}}}}
+    await running.ready("rain", STABLE, await running.serve("stable", predicting(0.25)))
+    await running.ready("rain", CANARY, await running.serve("canary", predicting(0.75)))
+    await running.split("rain", 1, {STABLE: 100, CANARY: 0}, rolling="Analysing", **asked)
+    await running.confirmed("rain", 1)
+    body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]}'
+
+    async def both(done: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        async def check() -> tuple[dict[str, Any], dict[str, Any]] | None:
+            page = (await running.page("/v1/counts?deployment=rain"))["deployments"]["rain"]
+            stable, canary = (found.get("predictions") or {"rows": -1} for found in arms(page))
+            return (stable, canary) if stable["rows"] == canary["rows"] == done else None
+
+        return await eventually(check, f"{done} predictions of each are counted")
+
+    def arms(page: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return page["revisions"].get(STABLE, {}), page["copies"].get(CANARY, {})
+
+    await both(0)
+    for _ in range(8):
+        await running.post(body=body)
+    stable, canary = await both(8)
+    assert sum(stable["counts"]) == sum(canary["counts"]) == 8 and stable["counts"] != canary["counts"]
+    assert (canary["same"], stable["same"]) == (7, 0)
+    logged = (await running.page("/v1/counts?deployment=rain"))["deployments"]["rain"]["revisions"][CANARY]
+    assert logged["latency"]["logged"] == 0  # what copies take is nobody's latency
+
+
 async def test_a_copy_goes_by_the_name_that_the_canarys_server_has_for_the_model(running: Router) -> None:
     heard: list[str] = []
 

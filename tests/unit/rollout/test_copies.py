@@ -1,7 +1,12 @@
 """The step before the first weight: a canary that is sent copies is judged before any caller sees it."""
 
 from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.evidence import Evidence, Tally
+from perennial.domain.rollout.failures import Arm
+from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.routers import read_router
+from perennial.domain.rollout.spec import Analysis, Step
+from perennial.domain.rollout.verdict import Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Recorded
 from tests.unit.rollout.play import Play, spec_of
 
@@ -88,8 +93,14 @@ def test_a_canary_without_weight_is_read_from_its_copies() -> None:
     assert seen.reading.stable.requests == 90
 
 
-def test_predictions_that_copies_do_not_show_hold_nothing_up() -> None:
-    play = Play(spec=spec_of(mirrorPercent=100, analysis={"predictions": {"maxDistance": "0.2"}})).begin()
-    play.settle()
-    play.tick(20)
-    assert play.recorded.weight_of(B) > 0
+def test_predictions_of_copies_abort_a_canary_that_answers_200_and_is_wrong() -> None:
+    def found(canary: list[int], stable: list[int]) -> Finding:
+        arms = [Predictions("b", sum(c), other=sum(c), counts=tuple(c)) for c in (canary, stable)]
+        here = Tally(0, 10_000, Arm(400), Arm(400), predictions=Pair(*arms))
+        analysis = Analysis(copy_percent=100, max_distance=0.2)
+        return find_verdict(Evidence((here,)), analysis, (Step(0), Step(5)), 0, held_seconds=60)
+
+    wrong = found([20, 380], [380, 20])
+    assert (wrong.verdict, wrong.reason) == (Verdict.ABORT, "PredictionsDiffer")
+    assert "canary predictions in copies that nobody waited for" in wrong.message
+    assert found([200, 200], [205, 195]).verdict is Verdict.ADVANCE

@@ -53,12 +53,15 @@ class Comparison:
     hold: bool = False
 
 
-def compare(pair: Pair, *, weight: int, limit: float, alpha: float, requests: int) -> Comparison:
-    """Compare what both arms predicted at one weight (percent to the canary).
+def compare(
+    pair: Pair, *, weight: float, limit: float, alpha: float, requests: int, place: str | None = None
+) -> Comparison:
+    """Compare what both arms predicted at one weight (percent to the canary); `place`: its words, such as "at 5%".
 
     limit: maxDistance; alpha: of each of the TESTS; requests: those of the canary that were counted, read or not.
     """
     canary, stable = pair.canary, pair.stable
+    place = place or f"at {weight:g}%"
     unreadable = _unreadable(canary, stable, requests)
     if unreadable:
         return Comparison(
@@ -70,10 +73,10 @@ def compare(pair: Pair, *, weight: int, limit: float, alpha: float, requests: in
     distance = numbers.corrected_effect(numbers.psi(mine, other), n, m, len(mine)) if n and m else None
     wanted = max(LEAST_ROWS, _rows_wanted(len(mine), n, m, limit, alpha))
     found = Comparison(Result.PASSED, canary, stable, limit, distance, max(0, wanted - n))
-    counted = _counted(found, weight)
+    counted = _counted(found, place)
     if n >= LEAST_ROWS and canary.other == 0 and _constant_log(canary, stable, share) >= goal:
         words = (
-            f"all {canary.rows} canary predictions at {weight}% are one and the same value, while {stable.other} of "
+            f"all {canary.rows} canary predictions {place} are one and the same value, while {stable.other} of "
             f"{stable.rows} of stable's on the same traffic differ from it."
         )
         return replace(found, result=Result.FAILED, reason=reasons.CONSTANT_PREDICTIONS, words=words)
@@ -113,11 +116,11 @@ def _unreadable(canary: Predictions, stable: Predictions, requests: int) -> str:
     return ""
 
 
-def _counted(found: Comparison, weight: int) -> str:
+def _counted(found: Comparison, place: str) -> str:
     if found.distance is None:
-        return f"{found.canary.rows} canary predictions at {weight}% and {found.stable.rows} of stable's were read"
+        return f"{found.canary.rows} canary predictions {place} and {found.stable.rows} of stable's were read"
     return (
-        f"{found.canary.rows} canary predictions at {weight}% are at a distance of {found.distance:.3f} from "
+        f"{found.canary.rows} canary predictions {place} are at a distance of {found.distance:.3f} from "
         f"{found.stable.rows} of stable's on the same traffic (maxDistance {found.limit:g})"
     )
 

@@ -207,12 +207,14 @@ def _alpha(analysis: Analysis, number_of_steps: int, number_of_checks: int) -> f
 
 
 def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | None:
-    """Canary and stable predictions at this weight; None when they are not to be compared (copies are not binned)."""
-    if analysis.max_distance is None or here.weight == 0:
+    """Canary and stable predictions at this weight; None when they are not to be compared."""
+    weight = _weight(here, analysis)
+    if analysis.max_distance is None or not weight:
         return None
     return compare(
         here.predictions,
-        weight=here.weight,
+        weight=weight,
+        place=_place(here),
         limit=analysis.max_distance,
         alpha=alpha,
         requests=here.canary.requests,
@@ -229,30 +231,38 @@ def _with_predictions(verdict: Verdict, reason: str, comparison: Comparison | No
     return verdict, comparison.reason if waits_for_more and comparison.hold else reason
 
 
+def _weight(tally: Tally, analysis: Analysis) -> float:
+    """Percent of all that was sent that went to the canary; copies of p percent of stable's requests are p / (100 + p)
+    of it. 0: nothing can have been sent.
+    """
+    return tally.weight or FULL * analysis.copy_percent / (FULL + analysis.copy_percent)
+
+
 def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
     sticky = analysis.sticky
-    weights = {t.weight: t.weight or FULL * analysis.copy_percent / (FULL + analysis.copy_percent) for t in tallies}
-    tallies = [t for t in tallies if weights[t.weight]]
+    weighed = [(weight, t) for t in tallies if (weight := _weight(t, analysis))]
     failed = [
-        Pair(weights[t.weight], t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky)
-        for t in tallies
+        Pair(weight, t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky)
+        for weight, t in weighed
     ]
     checks = [Counts("failed", analysis.max_error_rate, tuple(failed))]
     if analysis.latency is not None:
         slow = [
             Pair(
-                weights[t.weight],
+                weight,
                 min(t.canary.slow, t.canary.logged),
                 t.canary.logged,
                 t.stable.slow,
                 t.stable.logged,
                 sticky,
             )
-            for t in tallies
+            for weight, t in weighed
         ]
         checks.append(Counts("slow", analysis.latency.allowed_share, tuple(slow)))
     if analysis.max_distance is not None:
-        arms = [(t.weight, t.predictions.canary, t.predictions.stable) for t in tallies if t.predictions.stable.rows]
+        arms = [
+            (weight, t.predictions.canary, t.predictions.stable) for weight, t in weighed if t.predictions.stable.rows
+        ]
         nulls = [Pair(weight, c.nulls, c.rows, s.nulls, s.rows, sticky) for weight, c, s in arms]
         checks.append(Counts("null", analysis.max_error_rate, tuple(nulls)))
     return checks
@@ -358,7 +368,7 @@ def _sentence(
 ) -> str:
     """The words for status, events and the commit."""
     errors = checks[0]
-    place = f"at {here.weight}%" if here.weight else "in copies that nobody waited for"
+    place = _place(here)
     counted = f"{errors.bad} of {errors.total} canary requests failed {place}"
     if here.concurrent:
         counted += f" (stable: {errors.stable_bad} of {here.stable.requests})"
@@ -399,6 +409,11 @@ def _sentence(
     if reason == "HoldSeconds":
         return f"{counted}; waiting for holdSeconds of this step{when}."
     return f"{counted}; {needed} more without a failure are needed to promote{when}."
+
+
+def _place(here: Tally) -> str:
+    """Where requests were counted, in words."""
+    return f"at {here.weight}%" if here.weight else "in copies that nobody waited for"
 
 
 def _long(seconds: int) -> str:
