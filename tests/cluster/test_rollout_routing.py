@@ -28,7 +28,7 @@ sender.artifact(0.5)
 """
 
 SEND = """
-import asyncio, collections, json
+import asyncio, collections, json, time
 import aiohttp
 
 BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [0.5]}]}
@@ -36,11 +36,12 @@ BODY = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [0.5]
 async def main():
     told = collections.Counter()
     async with aiohttp.ClientSession() as web:
-        for _ in range(2500):
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
             async with web.post("http://pick/v2/models/pick/infer", json=BODY) as answer:
                 await answer.read()
                 told[f"{answer.status} {answer.headers['x-perennial-revision']}"] += 1
-            await asyncio.sleep(0.01)  # a hundred a second
+            await asyncio.sleep(0.01)
     print(json.dumps(told), flush=True)
 
 asyncio.run(main())
@@ -200,4 +201,4 @@ async def test_a_canary_that_fails_copies_is_aborted_before_any_caller_sees_it(i
         assert "in copies that nobody waited for" in entry["message"]
         await stage.wait("the client", lambda: stage.job_done("send"), 60)
         told = json.loads((await stage.job_log("send")).strip().splitlines()[-1])
-        assert told == {f"200 {stable}": 2500}
+        assert told.keys() == {f"200 {stable}"}
