@@ -2,7 +2,7 @@
 
 Two things must hold before a canary is stopped: evidence that it differs at all (an e-process, which may be looked at
 all the time), and a distance above what the spec allows (the bias-corrected PSI of drift). What could not be read is
-no evidence: it holds the rollout and never ends it. Formulas: docs/spec/modeldeployment.md.
+no evidence: it holds the rollout and never ends it. Formulas: docs/statistics.md.
 """
 
 import math
