@@ -98,12 +98,15 @@ def read_deployment(obj: JsonObject) -> Deployment:
 
 
 def _copies(spec: JsonObject, status: JsonObject) -> dict[str, Any]:
-    """Who gets copies of how many requests: a canary without weight beside a stable, until it is withdrawn."""
+    """Who gets copies of how many requests: a canary without weight beside a stable, until it is withdrawn.
+
+    Not one that waits for an approval without weight: its inputs differ, and no copy would fit them.
+    """
     rollout, percent = status.get("rollout") or {}, spec.get("rollout", {}).get("mirrorPercent", 0)
     target = rollout.get("targetRevision")
     weights = {item["revision"]: item["weight"] for item in status.get("traffic", ())}
     stable = (status.get("stable") or {}).get("revision")
-    going = target and stable and target != stable and rollout.get("state") != State.WITHDRAWING
+    going = target and stable and target != stable and rollout.get("state") not in (State.WITHDRAWING, State.APPROVAL)
     going = going and not rollout.get("replacing")
     if not going or not percent or weights.get(target, 0) or not weights.get(stable, 0):
         return {}

@@ -42,6 +42,18 @@ def test_promote_lets_it_go_on_with_the_first_step_and_is_remembered() -> None:
     assert play.status["history"][0]["approvedBy"] == "ann"
 
 
+def test_changed_inputs_get_no_copies_either_before_a_person_lets_them() -> None:
+    play = asked(mirrorPercent=40)
+    play.tick(10)
+    assert (play.state, play.status["rollout"]["weightVerified"]) == ("Approval", False)
+    assert "gives it copies of 40%" in play.words()
+    order(play, "promote")
+    assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 0)
+    assert "next is copies of 40%" in next(n.message for n in play.events if n.reason == "Approved")
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
 def test_abort_takes_the_question_back() -> None:
     play = asked()
     order(play, "abort")

@@ -86,6 +86,7 @@ def test_a_canary_without_weight_beside_a_stable_gets_copies_until_it_is_withdra
 
     assert copied("Scaling") == copied("Analysing") == copied("Holding") == ("bbbbbbbb", 30)
     nobody = (None, 0)
+    assert copied("Approval") == nobody  # its inputs differ
     assert copied("Withdrawing") == copied("Analysing", weight=5) == copied("Analysing", percent=0) == nobody
     assert copied("Scaling", replacing=True) == nobody
 

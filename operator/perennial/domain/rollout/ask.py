@@ -63,7 +63,8 @@ def not_ones_own(world: World, rollout: Rollout, verb: str, by: str) -> str | No
 
 def signature_words(world: World, rollout: Rollout, difference: str) -> str:
     """The question about changed inputs, as a sentence."""
+    next_portion = world.spec.portion(rollout.weight)
     return (
         f"The inputs of {rollout.target.label} differ from stable's: {difference}. It stays at 0% until a person lets "
-        f"it go on: `kubectl perennial promote {world.name}` gives it {rollout.weight}%, `abort` rejects it."
+        f"it go on: `kubectl perennial promote {world.name}` gives it {next_portion}, `abort` rejects it."
     )

@@ -193,7 +193,7 @@ def _approve(moment: Moment, command: Command) -> Change | EventNote:
             f"{command.verb} is ignored: the inputs of {label} differ from stable's, and only promote approves them."
         )
     weight = moment.rollout.weight
-    words = f"{command.by} approved the changed inputs of {label}; next is {weight}%."
+    words = f"{command.by} approved the changed inputs of {label}; next is {moment.world.spec.portion(weight)}."
     approvals = _approvals(moment, command, Said.SIGNATURE)
     return moment.next_step(Event.APPROVED, weight, words, EventNote(reasons.APPROVED, words), approvals=approvals)
 
@@ -222,7 +222,9 @@ def _first_look(moment: Moment) -> Change | None:
     if not found.known:
         words = f"The pods of {rollout.target.label} are available; the routers read which inputs its model wants."
         if not world.routers:
-            words = f"No router is ready: {rollout.weight}% for {rollout.target.label} waits for one."
+            words = (
+                f"No router is ready: {world.spec.portion(rollout.weight)} for {rollout.target.label} waits for one."
+            )
         since = rollout.checking_since or moment.now
         recorded = replace(moment.recorded, rollout=replace(rollout, checking_since=since))
         return Change(recorded, words=words, finding=moment.finding, requeue=VERIFY_SECONDS)
