@@ -44,6 +44,14 @@ def test_stable_makes_room_only_after_the_schedulers_half_minute(surge: str, sec
     assert pods(play) == (0, 1)
 
 
+def test_a_short_deadline_leaves_time_to_make_room() -> None:
+    play = crowded(progressDeadlineSeconds=20)
+    play.tick(9)
+    assert pods(play) == (1, 1)
+    play.tick(1)
+    assert play.state == "Replacing"
+
+
 def test_the_schedulers_words_are_on_the_object_and_in_the_event() -> None:
     play = crowded()
     play.tick(3)
@@ -79,10 +87,10 @@ def test_pods_that_fail_for_another_reason_do_not_replace_stable() -> None:
 
 
 def test_the_only_pod_leaves_before_the_new_one_counts_and_the_deadline_begins_anew() -> None:
-    play = crowded(progressDeadlineSeconds=40)
+    play = crowded()
     play.tick(31)
     assert play.recorded.weight_of(B) == 0, "no request goes to it before it is there"
-    play.tick(38)
+    play.tick(58)
     assert play.state == "Replacing", "its time counts from when there is room"
     room(play)
     assert play.status["stable"]["revision"] == B

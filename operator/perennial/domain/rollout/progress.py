@@ -33,6 +33,7 @@ from perennial.domain.times import rfc3339
 
 WAIT_SECONDS = 5.0
 UNSCHEDULABLE_SECONDS = 30.0
+"""A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 MAX_REFUSAL = 400
 
 
@@ -254,7 +255,8 @@ def _no_room(moment: Moment) -> bool:
         return True
     seen = world.revisions.get(rollout.target.revision)
     since = seen.unschedulable_since if seen is not None else None
-    return since is not None and (moment.now - since).total_seconds() >= UNSCHEDULABLE_SECONDS
+    patience = min(UNSCHEDULABLE_SECONDS, world.spec.progress_deadline_seconds / 2)
+    return since is not None and (moment.now - since).total_seconds() >= patience
 
 
 def _replace_stable(moment: Moment) -> Change:
