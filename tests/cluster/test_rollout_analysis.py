@@ -1,13 +1,10 @@
 """A shared outage in a canary on a real cluster: both revisions fail alike for some seconds, and none is rejected."""
 
-import json
 from typing import Any
 
-from examples.rain.demo import servers
 from examples.rain.demo.stage import Stage
 from perennial.api import kinds
-from tests.cluster.operator import LOOP
-from tests.cluster.test_rollout_routing import STORE, team
+from tests.cluster.test_rollout_routing import artifacts, team
 
 NAME = "rain"
 SERVER = """
@@ -89,12 +86,7 @@ async def test_a_shared_outage_rejects_no_canary_and_it_is_promoted_afterwards(
     installed: Stage, quiet_operator: None
 ) -> None:
     async with team(installed) as stage:
-        files = {"sender.py": (LOOP / "sender.py").read_text()}
-        await stage.job(
-            "store", stage.tags["perennial"], ["python3", "-c", STORE], env=servers.store_env(), files=files
-        )
-        await stage.wait("the artifact", lambda: stage.job_done("store"), 60)
-        artifact = json.loads((await stage.job_log("store")).strip().splitlines()[-1])
+        artifact, _ = await artifacts(stage)
         stage.apply(deployment(stage, artifact, "blue"))
 
         async def first() -> str | None:
