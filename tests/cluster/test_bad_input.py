@@ -268,7 +268,7 @@ def bad_changes(stage: Stage, good: JsonObject, other: JsonObject) -> list[Case]
         Case(deployment(stage, "bad-change", good, 30, container=container(stage, image=absent)), (absent,)),
         Case(
             deployment(stage, "no-traffic", other, 600),
-            ("No request has been counted at 50%", "promote no-traffic"),
+            ("No canary request has been counted at 50%", "promote no-traffic"),
             RECONCILING,
         ),
     ]
