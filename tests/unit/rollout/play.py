@@ -326,3 +326,16 @@ class Play:
         """All pods of a revision stop being ready."""
         self.stuck.add(revision)
         self.revisions[revision] = replace(self.revisions[revision], available=0, ready=0)
+
+    def order(self, verb: str, revision: str = "bbbbbbbb", id_: str = "c1") -> None:
+        """A person's command, carried out."""
+        self.command = Command(verb, revision, id_, "ann")
+        self.settle()
+
+
+def started(kind: type[Play] = Play, **spec: object) -> Play:
+    """A canary beside stable at its first weight, being analysed."""
+    play = kind(spec=spec_of(**spec)).begin()
+    play.settle()
+    assert play.state == "Analysing"
+    return play

@@ -5,8 +5,8 @@ import pytest
 from perennial.domain.authors import Author, authors_text, read_authors, written_by
 from perennial.domain.rollout.commands import BadCommand, Command, command_text, read_command
 from perennial.domain.rollout.signature import Compared, Tensor, compare, difference, read_signatures
-from tests.unit.rollout.play import Play, spec_of, target
-from tests.unit.rollout.test_decide import A, B, C, order, started
+from tests.unit.rollout.play import Play, spec_of, started, target
+from tests.unit.rollout.test_decide import A, B, C
 
 X = (Tensor("x", "FP64", (-1, 1)),)
 Y = (Tensor("y", "FP64", (-1, 1)),)
@@ -32,7 +32,7 @@ def test_a_canary_with_other_inputs_gets_no_request_before_a_person_lets_it() ->
 
 def test_promote_lets_it_go_on_with_the_first_step_and_is_remembered() -> None:
     play = asked()
-    order(play, "promote")
+    play.order("promote")
     assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 5)
     said = play.status["rollout"]["approvals"]
     assert [(a["by"], a["said"], a["weight"]) for a in said] == [("ann", "Signature", 0)]
@@ -47,7 +47,7 @@ def test_changed_inputs_get_no_copies_either_before_a_person_lets_them() -> None
     play.tick(10)
     assert (play.state, play.status["rollout"]["weightVerified"]) == ("Approval", False)
     assert "gives it copies of 40%" in play.words()
-    order(play, "promote")
+    play.order("promote")
     assert (play.state, play.status["canary"]["weight"]) == ("Analysing", 0)
     assert "next is copies of 40%" in next(n.message for n in play.events if n.reason == "Approved")
     play.run(100)
@@ -56,7 +56,7 @@ def test_changed_inputs_get_no_copies_either_before_a_person_lets_them() -> None
 
 def test_abort_takes_the_question_back() -> None:
     play = asked()
-    order(play, "abort")
+    play.order("abort")
     assert play.status["stable"]["revision"] == A
     assert play.status["rejected"][0]["reason"] == "Aborted"
     assert max(play.weights) == 0
@@ -64,7 +64,7 @@ def test_abort_takes_the_question_back() -> None:
 
 def test_skip_does_not_answer_the_question_about_inputs() -> None:
     play = asked()
-    order(play, "skip")
+    play.order("skip")
     assert (play.state, max(play.weights)) == ("Approval", 0)
     assert "only promote approves them" in play.events[-1].message
 
@@ -72,11 +72,11 @@ def test_skip_does_not_answer_the_question_about_inputs() -> None:
 def test_an_early_promote_is_no_answer_to_a_question_that_was_not_asked_yet() -> None:
     play = Play(stuck={B}, inputs={A: X, B: Y}).begin()
     play.settle()
-    order(play, "promote")
+    play.order("promote")
     play.recover(B)
     play.settle()
     assert (play.state, max(play.weights)) == ("Approval", 0)
-    order(play, "promote", id_="c2")
+    play.order("promote", id_="c2")
     assert play.status["stable"]["revision"] == B
     assert [a["said"] for a in play.status.get("rollout", {}).get("approvals", [])] == []
     assert play.status["history"][0]["approvedBy"] == "ann"
@@ -84,7 +84,7 @@ def test_an_early_promote_is_no_answer_to_a_question_that_was_not_asked_yet() ->
 
 def test_another_version_named_meanwhile_is_asked_about_anew() -> None:
     play = asked()
-    order(play, "promote")
+    play.order("promote")
     play.target, play.inputs[C] = target(C), Y
     play.settle()
     play.run(60, until="Approval")
@@ -176,11 +176,11 @@ def test_what_a_page_tells_is_read_or_unknown() -> None:
 def test_an_approved_step_is_recorded_with_who_and_when() -> None:
     play = started(steps=[{"weight": 5}, {"weight": 25, "approval": True}, {"weight": 50, "approval": True}])
     play.run(100, until="Approval")
-    order(play, "promote")
+    play.order("promote")
     said = play.status["rollout"]["approvals"]
     assert [(a["by"], a["said"], a["weight"]) for a in said] == [("ann", "Step", 25)]
     play.run(100, until="Approval")
-    order(play, "promote", id_="c2")
+    play.order("promote", id_="c2")
     play.run(100)
     assert play.status["history"][0]["approvedBy"] == "ann"
     assert "approvedBy" not in play.status["history"][1]
@@ -188,9 +188,9 @@ def test_an_approved_step_is_recorded_with_who_and_when() -> None:
 
 def test_an_order_to_go_on_is_recorded_too() -> None:
     play = started()
-    order(play, "skip")
+    play.order("skip")
     assert [a["said"] for a in play.status["rollout"]["approvals"]] == ["Skip"]
-    order(play, "promote", id_="c2")
+    play.order("promote", id_="c2")
     assert play.status["history"][0]["approvedBy"] == "ann"
 
 
@@ -198,9 +198,9 @@ def test_a_second_promote_on_the_way_to_100_says_so() -> None:
     play = started()
     play.stuck.add(B)
     play.lose(B)
-    order(play, "promote")
+    play.order("promote")
     assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
-    order(play, "promote", id_="c2")
+    play.order("promote", id_="c2")
     assert "already is on its way to 100%" in play.events[-1].message
 
 
@@ -208,7 +208,7 @@ def test_while_suspended_an_approval_is_taken_and_carried_out_when_it_goes_on() 
     play = started(steps=[{"weight": 5, "approval": True}, {"weight": 50}])
     play.run(100, until="Approval")
     play.spec["suspend"] = True
-    order(play, "promote")
+    play.order("promote")
     play.tick(20)
     assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 5)
     assert "spec.suspend is set" in play.words()
@@ -221,7 +221,7 @@ def test_while_suspended_an_approval_is_taken_and_carried_out_when_it_goes_on() 
 def test_while_suspended_an_order_is_taken_and_carried_out_when_it_goes_on(verb: str) -> None:
     play = started()
     play.spec["suspend"] = True
-    order(play, verb)
+    play.order(verb)
     play.tick(20)
     assert (play.state, play.status["canary"]["weight"]) == ("Scaling", 5)
     play.spec["suspend"] = False
@@ -233,16 +233,16 @@ def test_while_suspended_an_order_is_taken_and_carried_out_when_it_goes_on(verb:
 def test_while_suspended_an_abort_is_carried_out_at_once(differs: bool) -> None:
     play = asked() if differs else started()
     play.spec["suspend"] = True
-    order(play, "abort")
+    play.order("abort")
     assert (play.state, play.status["rejected"][0]["reason"]) == ("Rest", "Aborted")
 
 
 def test_while_suspended_a_retry_is_taken_and_starts_when_it_goes_on() -> None:
     play = started()
-    order(play, "abort")
+    play.order("abort")
     play.spec["suspend"] = True
     play.settle()
-    order(play, "retry", id_="c2")
+    play.order("retry", id_="c2")
     play.tick(5)
     assert play.state == "Rest"
     assert "rejected" not in play.status
@@ -258,7 +258,7 @@ def test_a_held_step_goes_on_by_order_and_expires_without_one() -> None:
         play.settle()
         play.run(30, until="Holding")
         if verb:
-            order(play, verb)
+            play.order(verb)
         play.run(60)
         assert play.status["stable"]["revision"] == stable
 

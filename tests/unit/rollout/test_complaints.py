@@ -17,25 +17,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.plan import ScaleRevision, SetAutoscaler
 from perennial.domain.rollout.verdict import MetricFinding, Outcome
-from tests.unit.rollout.play import Play, spec_of, target
+from tests.unit.rollout.play import Play, spec_of, started, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
-
-
-def started(**spec: object) -> Play:
-    """A canary of B beside stable A at its first weight, being analysed."""
-    play = Play(spec=spec_of(**spec)).begin()
-    play.settle()
-    assert play.state == "Analysing"
-    return play
-
-
-def order(play: Play, verb: str, id_: str = "c1") -> None:
-    play.command = Command(verb, B, id_, "ann")
-    play.settle()
 
 
 def scaled(play: Play, revision: str, replicas: int) -> None:
@@ -57,7 +43,7 @@ def test_an_image_that_cannot_be_pulled_can_be_aborted_by_hand_too() -> None:
     play.revisions[B] = replace(play.revisions[B], trouble="container server: ImagePullBackOff")
     play.tick(5)
     assert "ImagePullBackOff" in play.words()
-    order(play, "abort")
+    play.order("abort")
     assert (play.state, play.status["rejected"][0]["reason"]) == ("Rest", "Aborted")
 
 
@@ -76,7 +62,7 @@ def test_a_person_can_promote_though_no_pod_of_stable_is_left() -> None:
     play.lose(A)
     play.tick(3)
     assert play.condition("Available") == ("True", "StableLost")
-    order(play, "promote")
+    play.order("promote")
     assert play.status["stable"]["revision"] == B
 
 
@@ -84,7 +70,7 @@ def test_an_aborted_rollout_does_not_come_back_by_itself() -> None:
     """A version that was aborted is rolled out again because something unrelated changed."""
     play = Play(spec=autoscaled()).begin()
     play.settle()
-    order(play, "abort")
+    play.order("abort")
     version, begun = play.status["trafficVersion"], play.reasons().count("RolloutStarted")
     for turn, replicas in enumerate((3, 7, 2, 5)):
         scaled(play, A, replicas)
@@ -101,7 +87,7 @@ def test_an_aborted_canary_is_not_scaled_up_by_the_autoscaler_and_routes_do_not_
     """Every change of the autoscaler wakes the aborted canary's pods, and selectors swing several times a second."""
     play = Play(spec=autoscaled()).begin()
     play.settle()
-    order(play, "abort")
+    play.order("abort")
     play.tick(40)
     version, before = play.status["trafficVersion"], len(play.actions)
     assert play.revisions[B].replicas == 0
@@ -116,7 +102,7 @@ def test_an_aborted_canary_is_not_scaled_up_by_the_autoscaler_and_routes_do_not_
 def test_after_an_abort_the_next_version_is_rolled_out() -> None:
     """After an abort the next image cannot be synced."""
     play = started()
-    order(play, "abort")
+    play.order("abort")
     play.target = target(C)
     play.settle()
     assert (play.state, play.status["rollout"]["targetRevision"]) == ("Analysing", C)
@@ -183,7 +169,7 @@ def test_an_abort_while_the_canary_takes_stables_place_brings_stable_back_whole(
     play.settle()
     play.run(100, until="Shifting") if play.state != "Analysing" else None
     assert 0 < play.revisions[A].replicas < 4
-    order(play, "abort")
+    play.order("abort")
     play.tick(40)
     assert play.state == "Rest"
     assert (play.revisions[A].replicas, play.revisions[B].replicas) == (4, 0)
@@ -193,7 +179,7 @@ def test_a_canary_that_breaks_at_the_promotion_leaves_the_old_version_whole() ->
     """At the promotion all traffic goes to a copy that is not ready, and nothing is left to go back to."""
     play = started(progressDeadlineSeconds=30)
     play.deaf.add("r1")
-    order(play, "promote")
+    play.order("promote")
     assert (play.state, play.status["rollout"]["weight"]) == ("Shifting", 100)
     play.lose(B)
     play.tick(31)

@@ -11,13 +11,13 @@ import pytest
 from perennial.api import kinds
 from perennial.api.v1alpha1.model_deployment import Rollout as RolloutSpec
 from perennial.domain.revision import revision_hash
-from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.plan import Action, MarkDrain, ScaleRevision, SetAutoscaler
 from perennial.domain.rollout.state import AT_REST, TRANSITIONS, State
 from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.router.model import Deployment, Share, effective_weights
 from tests.component.serving.rig import V2, Rig
 from tests.unit.rollout.play import Play, spec_of, target
+from tests.unit.rollout.play import started as analysed
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
 
@@ -50,16 +50,8 @@ class Watched(Play):
 
 
 def started(**spec: object) -> Play:
-    """A canary of B beside stable A at its first weight, being analysed."""
-    play = Watched(spec=spec_of(**spec)).begin()
-    play.settle()
-    assert play.state == "Analysing"
-    return play
-
-
-def order(play: Play, verb: str, revision: str = B, id_: str = "c1") -> None:
-    play.command = Command(verb, revision, id_, "ann")
-    play.settle()
+    """A canary of B beside stable A at its first weight, being analysed; the rules of pods and weights are watched."""
+    return analysed(Watched, **spec)
 
 
 def weights(play: Play) -> dict[str, int]:
@@ -82,13 +74,13 @@ def bring_to(state: str, **spec: object) -> Play:
         play.run(60, until=state)
     if state == "Full":
         play.deaf.add("r1")
-        order(play, "promote", id_="c0")
+        play.order("promote", id_="c0")
         assert (play.state, play.status["rollout"]["weight"]) == ("Shifting", 100)
     elif state == "Withdrawing":
         play.deaf.add("r1")
-        order(play, "abort", id_="c0")
+        play.order("abort", id_="c0")
     elif state == "Refused":
-        order(play, "abort", id_="c0")
+        play.order("abort", id_="c0")
     assert play.state == {"Full": "Shifting", "Refused": "Rest"}.get(state, state)
     return play
 
@@ -111,7 +103,7 @@ def test_rule_01_weight_rises_only_when_all_pods_for_it_are_available_on_every_p
         play.settle()
         play.stuck.add(canary)
     if path in ("skip", "promote"):
-        order(play, path)
+        play.order(path)
     else:
         play.run(200, until="Scaling")
     assert (play.status["rollout"]["weight"], weights(play)[canary]) == (100, 25)
@@ -157,7 +149,7 @@ def test_rule_03_up_pods_weight_confirmation_and_down_weight_confirmation_delay_
     assert [a.replicas for a in play.actions if isinstance(a, ScaleRevision) and a.revision == B] == [5]
     play.tick(30)
     assert (play.state, weights(play)[B]) == ("Shifting", 60), "a weight that one router has not confirmed is not done"
-    order(play, "abort")
+    play.order("abort")
     play.tick(5)
     assert (play.state, play.revisions[B].replicas) == ("Withdrawing", 5)
     play.deaf.clear()
@@ -206,7 +198,7 @@ def test_rule_05_an_abort_is_weight_zero_in_the_same_write_whatever_stable_has_a
 
 def test_rule_05_the_canarys_drain_begins_when_stable_can_take_everything() -> None:
     play = started()
-    order(play, "abort")
+    play.order("abort")
     play.tick(5)
     assert play.revisions[B].drain_until is not None
     play.lose(A)
@@ -236,7 +228,7 @@ def test_rule_06_an_abort_works_in_every_state_after_promote_and_while_suspended
         play.tick(60)
         assert (play.state, weights(play)) == before
     play.deaf.clear()
-    order(play, "abort")
+    play.order("abort")
     assert play.state == "Rest"
     assert play.status["stable"]["revision"] == A
     assert play.status["rejected"][0]["revision"] == B
@@ -246,7 +238,7 @@ def test_rule_06_a_failing_canary_is_aborted_even_after_promote_was_ordered() ->
     play = started(replicas=4)
     play.error_rates[B] = 0.4
     play.stuck.add(B)
-    order(play, "promote")
+    play.order("promote")
     assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
     play.run(30)
     assert play.status["rejected"][0]["reason"] == "CanaryFailed"
@@ -266,7 +258,7 @@ def test_rule_07_what_is_asked_for_is_stable_so_all_steps_are_skipped_and_the_ca
 
 def test_rule_07_stable_named_again_after_an_abort_is_ready_at_once() -> None:
     play = started()
-    order(play, "abort")
+    play.order("abort")
     assert play.condition("Stalled")[0] == "True"
     play.target = target(A)
     play.settle()
@@ -396,11 +388,11 @@ def test_rule_13_a_command_is_bound_to_a_revision_and_consumed_once() -> None:
     play = started()
     spec = str(play.spec)
     for verb in ("promote", "skip", "abort", "retry"):
-        order(play, verb, revision=C, id_=f"for-{verb}")
+        play.order(verb, revision=C, id_=f"for-{verb}")
         assert (play.state, weights(play)[B]) == ("Analysing", 5)
         assert f"for-{verb}" in play.status["commands"]
     assert play.reasons().count("CommandIgnored") == 4
-    order(play, "skip")
+    play.order("skip")
     assert weights(play)[B] == 25
     play.settle()
     assert weights(play)[B] == 25
@@ -425,7 +417,7 @@ async def test_rule_14_a_read_older_than_ones_own_last_write_is_not_acted_on() -
 def test_rule_15_when_stable_is_lost_the_healthy_copy_is_kept_not_the_one_called_stable() -> None:
     play = started()
     play.lose(A)
-    order(play, "abort")
+    play.order("abort")
     play.tick(120)
     assert play.revisions[B].replicas == 1
     assert B in weights(play)

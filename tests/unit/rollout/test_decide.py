@@ -12,22 +12,9 @@ from perennial.api.v1alpha1.model_deployment import PredictionStatus
 from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
 from perennial.domain.rollout.world import Rejection, Untargeted
-from tests.unit.rollout.play import Play, spec_of, target
+from tests.unit.rollout.play import Play, spec_of, started, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
-
-
-def started(**spec: object) -> Play:
-    """A canary of B beside stable A at its first weight, being analysed."""
-    play = Play(spec=spec_of(**spec)).begin()
-    play.settle()
-    assert play.state == "Analysing"
-    return play
-
-
-def order(play: Play, verb: str, revision: str = B, id_: str = "c1") -> None:
-    play.command = Command(verb, revision, id_, "ann")
-    play.settle()
 
 
 def test_first_revision_gets_everything_when_available() -> None:
@@ -94,7 +81,7 @@ def test_failing_canary_is_aborted_and_not_tried_again() -> None:
 def test_abort_waits_for_every_router_and_replaces_a_deaf_one_after_ten_seconds() -> None:
     play = started()
     play.deaf.add("r1")
-    order(play, "abort")
+    play.order("abort")
     assert play.state == "Withdrawing"
     play.tick(9)
     assert play.state == "Withdrawing"
@@ -106,7 +93,7 @@ def test_abort_waits_for_every_router_and_replaces_a_deaf_one_after_ten_seconds(
 
 def test_abort_by_a_person_rejects_the_revision() -> None:
     play = started()
-    order(play, "abort")
+    play.order("abort")
     assert play.state == "Rest"
     assert play.status["rejected"][0]["reason"] == "Aborted"
     assert "ann aborted" in play.status["rejected"][0]["message"]
@@ -115,8 +102,8 @@ def test_abort_by_a_person_rejects_the_revision() -> None:
 def test_a_retry_right_after_an_abort_waits_until_the_canary_is_withdrawn() -> None:
     play = started()
     play.deaf.add("r1")
-    order(play, "abort")
-    order(play, "retry", id_="c2")
+    play.order("abort")
+    play.order("retry", id_="c2")
     assert play.state == "Withdrawing"
     play.deaf.clear()
     play.settle()
@@ -131,7 +118,7 @@ def test_an_abort_before_the_first_weight_is_confirmed_by_every_router_too() -> 
     assert (play.state, play.recorded.weight_of(B)) == ("Scaling", 0)
     before = play.status["trafficVersion"]
     play.deaf = {play.routers[0]}
-    order(play, "abort")
+    play.order("abort")
     assert (play.state, play.status["trafficVersion"]) == ("Withdrawing", before + 1)
     play.deaf = set()
     play.settle()
@@ -141,23 +128,23 @@ def test_an_abort_before_the_first_weight_is_confirmed_by_every_router_too() -> 
 def test_other_commands_for_a_canary_that_is_being_withdrawn_are_told_to_be_ignored() -> None:
     play = started()
     play.deaf.add("r1")
-    order(play, "abort")
+    play.order("abort")
     play.events.clear()
-    order(play, "promote", id_="c2")
+    play.order("promote", id_="c2")
     assert [note.reason for note in play.events] == ["CommandIgnored"]
     assert "promote of bbbbbbbb is ignored" in play.events[0].message
 
 
 def test_an_abort_of_another_revision_says_which_one_is_rolled_out() -> None:
     play = started()
-    order(play, "abort", revision=C)
+    play.order("abort", revision=C)
     assert play.state == "Analysing"
     assert f"revision {B} is being rolled out" in play.events[-1].message
 
 
 def test_promote_goes_to_the_end_at_once() -> None:
     play = started()
-    order(play, "promote")
+    play.order("promote")
     assert play.state == "Rest"
     assert play.status["stable"]["revision"] == B
     assert play.status["commands"] == ["c1"]
@@ -165,14 +152,14 @@ def test_promote_goes_to_the_end_at_once() -> None:
 
 def test_skip_goes_to_the_next_weight() -> None:
     play = started()
-    order(play, "skip")
+    play.order("skip")
     assert play.status["canary"]["weight"] == 25
 
 
 def test_retry_starts_a_rejected_revision_again() -> None:
     play = started()
-    order(play, "abort")
-    order(play, "retry", id_="c2")
+    play.order("abort")
+    play.order("retry", id_="c2")
     assert play.state == "Analysing"
     assert "rejected" not in play.status
     play.run(100)
@@ -185,7 +172,7 @@ def test_approval_waits_for_a_person() -> None:
     play.tick(60)
     assert (play.state, play.status["canary"]["weight"]) == ("Approval", 25)
     assert "kubectl perennial promote rain" in play.words()
-    order(play, "promote")
+    play.order("promote")
     assert play.status["canary"]["weight"] == 50
     play.run(100)
     assert play.status["stable"]["revision"] == B
@@ -233,7 +220,7 @@ def test_inconclusive_holds_then_expires_without_rejecting() -> None:
     play.tick(30)
     assert play.state == "Rest"
     play.per_second = 100
-    order(play, "retry")
+    play.order("retry")
     assert play.state == "Analysing"
     assert "expired" not in play.status
 
@@ -353,7 +340,7 @@ def test_a_version_rejected_in_git_is_not_rolled_out_and_may_be_tried_when_that_
     play.target = target(B, refused=refused)
     play.settle()
     assert (play.state, play.condition("Stalled")) == ("Rest", ("True", "CanaryFailed"))
-    order(play, "retry")
+    play.order("retry")
     assert "remove that in Git" in play.events[-1].message
     play.target = target(B)
     play.settle()
@@ -362,7 +349,7 @@ def test_a_version_rejected_in_git_is_not_rolled_out_and_may_be_tried_when_that_
 
 def test_a_rejection_that_went_to_git_ends_with_it() -> None:
     play = started()
-    order(play, "abort")
+    play.order("abort")
     entry = play.recorded.rejected[0]
     play.more["version_rejections"] = {entry.version: None}
     play.settle()
