@@ -120,17 +120,27 @@ def artifact() -> JsonObject:
 
 def deployment(stage: Stage, name: str, colour: str, spec: Mapping[str, Any]) -> JsonObject:
     """The ModelDeployment. Its pods leave quickly: nothing here takes seconds to answer."""
+    traffic = {"timeoutSeconds": 5, **spec.get("traffic", {})}
+    return manifest(stage, name, artifact(), {"COLOUR": colour}, {**spec, "traffic": traffic})
+
+
+def manifest(
+    stage: Stage, name: str, model: JsonObject, env: Mapping[str, str], spec: Mapping[str, Any], server: str = ""
+) -> JsonObject:
+    """A ModelDeployment of the trivial server, or of another one (`server`, Python) in its image.
+
+    model: an artifact's facts; env is part of the revision; parts of `spec` go into the parts that are here.
+    """
     made: JsonObject = {
-        "model": {"name": name, "artifact": artifact()},
+        "model": {"name": name, "artifact": {key: model[key] for key in ("uri", "digest", "format")}},
         "container": {
             "image": stage.tags["trivial"],
-            "command": ["python3", "/opt/trivial.py", "serve"],
-            "env": [{"name": "COLOUR", "value": colour}],
+            "command": ["python3", "-c", server] if server else ["python3", "/opt/trivial.py", "serve"],
+            "env": [{"name": key, "value": value} for key, value in env.items()],
             "ports": [{"containerPort": 8080}],
             "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1},
         },
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "traffic": {"timeoutSeconds": 5},
     }
     for key, value in spec.items():
         made[key] = {**made[key], **value} if isinstance(made.get(key), dict) else value

@@ -4,6 +4,7 @@ from typing import Any
 
 from examples.rain.demo.stage import Stage
 from perennial.api import kinds
+from tests.cluster.serving import manifest
 from tests.cluster.test_rollout_routing import artifacts, team
 
 NAME = "rain"
@@ -50,26 +51,12 @@ asyncio.run(main())
 
 def deployment(stage: Stage, artifact: dict[str, Any], colour: str) -> dict[str, Any]:
     """The ModelDeployment; another colour is another revision of the same model."""
-    probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
     analysis = {"warmupSeconds": 1, "maxErrorRate": "0.01", "maxErrorRatio": "3"}
-    return {
-        "apiVersion": kinds.MODEL_DEPLOYMENT.api_version,
-        "kind": kinds.MODEL_DEPLOYMENT.kind,
-        "metadata": {"name": NAME},
-        "spec": {
-            "model": {"name": NAME, "artifact": {key: artifact[key] for key in ("uri", "digest", "format")}},
-            "container": {
-                "image": stage.tags["trivial"],
-                "command": ["python3", "-c", SERVER],
-                "env": [{"name": "COLOUR", "value": colour}],
-                "ports": [{"containerPort": 8080}],
-                "readinessProbe": probe,
-            },
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-            "storage": {"secretRef": {"name": "rain-store"}},
-            "rollout": {"steps": [{"weight": 50, "holdSeconds": 30}], "analysis": analysis},
-        },
+    spec = {
+        "storage": {"secretRef": {"name": "rain-store"}},
+        "rollout": {"steps": [{"weight": 50, "holdSeconds": 30}], "analysis": analysis},
     }
+    return manifest(stage, NAME, artifact, {"COLOUR": colour}, spec, SERVER)
 
 
 async def status(stage: Stage) -> dict[str, Any]:

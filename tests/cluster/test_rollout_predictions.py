@@ -3,12 +3,10 @@
 import json
 from typing import Any
 
-from examples.rain.demo import servers
 from examples.rain.demo.stage import Stage
-from perennial.api import kinds
-from tests.cluster.operator import LOOP
+from tests.cluster.serving import manifest
 from tests.cluster.test_rollout_analysis import status
-from tests.cluster.test_rollout_routing import STORE, team
+from tests.cluster.test_rollout_routing import artifacts, team
 
 NAME = "rain"
 SERVER = """
@@ -67,38 +65,19 @@ ABORTED = {
 
 def deployment(stage: Stage, artifact: dict[str, Any], answers: str, note: str = "") -> dict[str, Any]:
     """The ModelDeployment; what the server answers, and the note, are part of its revision."""
-    probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
     analysis = {"warmupSeconds": 1, "maxErrorRate": "0.05", "predictions": {"maxDistance": "0.3"}}
-    return {
-        "apiVersion": kinds.MODEL_DEPLOYMENT.api_version,
-        "kind": kinds.MODEL_DEPLOYMENT.kind,
-        "metadata": {"name": NAME},
-        "spec": {
-            "model": {"name": NAME, "artifact": {key: artifact[key] for key in ("uri", "digest", "format")}},
-            "container": {
-                "image": stage.tags["trivial"],
-                "command": ["python3", "-c", SERVER],
-                "env": [{"name": "ANSWERS", "value": answers}, {"name": "NOTE", "value": note}],
-                "ports": [{"containerPort": 8080}],
-                "readinessProbe": probe,
-            },
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-            "storage": {"secretRef": {"name": "rain-store"}},
-            "rollout": {"steps": [{"weight": 30, "holdSeconds": 20}], "analysis": analysis},
-        },
+    spec = {
+        "storage": {"secretRef": {"name": "rain-store"}},
+        "rollout": {"steps": [{"weight": 30, "holdSeconds": 20}], "analysis": analysis},
     }
+    return manifest(stage, NAME, artifact, {"ANSWERS": answers, "NOTE": note}, spec, SERVER)
 
 
 async def test_canaries_that_answer_wrongly_are_aborted_without_a_failed_request_and_an_honest_one_is_promoted(
     installed: Stage, quiet_operator: None
 ) -> None:
     async with team(installed) as stage:
-        files = {"sender.py": (LOOP / "sender.py").read_text()}
-        await stage.job(
-            "store", stage.tags["perennial"], ["python3", "-c", STORE], env=servers.store_env(), files=files
-        )
-        await stage.wait("the artifact", lambda: stage.job_done("store"), 60)
-        artifact = json.loads((await stage.job_log("store")).strip().splitlines()[0])  # the one that never fails
+        artifact, _ = await artifacts(stage)
         stage.apply(deployment(stage, artifact, "honest"))
 
         async def first() -> str | None:

@@ -12,6 +12,7 @@ from examples.rain.demo.stage import Stage, Timeline
 from perennial.adapters.kube import connect_store
 from perennial.api import kinds
 from tests.cluster.operator import LOOP, make_namespace
+from tests.cluster.serving import manifest
 from tests.cluster.test_bad_input import command_line
 
 NAME = "pick"
@@ -99,30 +100,13 @@ async def artifacts(stage: Stage) -> list[dict[str, Any]]:
 
 def deployment(stage: Stage, artifact: dict[str, Any], colour: str, **rollout: Any) -> dict[str, Any]:
     """The ModelDeployment; another colour is another revision of the same model."""
-    probe = {"httpGet": {"path": "/v2/health/ready", "port": 8080}, "periodSeconds": 1}
-    return {
-        "apiVersion": kinds.MODEL_DEPLOYMENT.api_version,
-        "kind": kinds.MODEL_DEPLOYMENT.kind,
-        "metadata": {"name": NAME},
-        "spec": {
-            "model": {"name": NAME, "artifact": {key: artifact[key] for key in ("uri", "digest", "format")}},
-            "container": {
-                "image": stage.tags["trivial"],
-                "command": ["python3", "/opt/trivial.py", "serve"],
-                "env": [{"name": "COLOUR", "value": colour}],
-                "ports": [{"containerPort": 8080}],
-                "readinessProbe": probe,
-            },
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-            "storage": {"secretRef": {"name": "rain-store"}},
-            "traffic": {"override": True, "stickyHeader": "x-user-id"},
-            "rollout": {
-                "steps": [{"weight": WEIGHT, "holdSeconds": 3600}],
-                "analysis": {"warmupSeconds": 0},
-                **rollout,
-            },
-        },
+    plan = {"steps": [{"weight": WEIGHT, "holdSeconds": 3600}], "analysis": {"warmupSeconds": 0}, **rollout}
+    spec = {
+        "storage": {"secretRef": {"name": "rain-store"}},
+        "traffic": {"override": True, "stickyHeader": "x-user-id"},
+        "rollout": plan,
     }
+    return manifest(stage, NAME, artifact, {"COLOUR": colour}, spec)
 
 
 async def status(stage: Stage) -> dict[str, Any]:
