@@ -6,12 +6,14 @@ time is up. The directories are a cache: whatever is wrong with one, it is throw
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from perennial.domain.sync.semver import newest
 MAX_FILES = 100_000
 LOCAL_TIMEOUT = 60.0
 MAX_PACKS = 50
+UNUSED_SECONDS = 86_400
 DEPTHS = (20, 200, 2_000, 20_000)
 MESSAGE_BYTES = 400
 HISTORY = "//history"
@@ -144,6 +147,8 @@ class GitRepositories:
     def _work(self, remote: GitRemote, key: str, path: str, work: "Callable[[_Clone], ResultT]") -> ResultT:
         directory = self._settings.cache / key
         try:
+            if not directory.exists():
+                _sweep(self._settings.cache)
             with opened(remote, self._base, allow_insecure=self._settings.allow_insecure) as environment:
                 clone = _Clone(directory, _Runner(directory, environment, remote), whole=path == ".")
                 clone.prepare(with_config(self._base, FIXED_CONFIG))
@@ -232,6 +237,7 @@ class _Clone:
         if not (self._directory / "HEAD").exists():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._run.local(["init", "--quiet", "--bare", "--template=", "."], extra=environment)
+        os.utime(self._directory)  # its last use, for _sweep
         for lock in ("shallow.lock", "config.lock", "packed-refs.lock"):
             (self._directory / lock).unlink(missing_ok=True)
 
@@ -414,6 +420,15 @@ def _directory_name(remote: GitRemote, path: str) -> str:
     ):
         digest.update(len(part).to_bytes(8, "big") + part)
     return f"{digest.hexdigest()[:32]}-{mode}"
+
+
+def _sweep(cache: Path) -> None:
+    """Remove the directories that nobody has used for a day: credentials that are renewed every hour leave one each."""
+    unused = time.time() - UNUSED_SECONDS
+    for directory in cache.glob("*-*"):
+        with contextlib.suppress(FileNotFoundError):  # another thread sweeps too
+            if directory.stat().st_mtime < unused:
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _checked_commit(commit: str) -> str:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from perennial.adapters import git as adapter
-from perennial.adapters.git import GitRepositories, GitSettings
+from perennial.adapters.git import UNUSED_SECONDS, GitRepositories, GitSettings
 from perennial.adapters.git_access import base_environment, opened
 from perennial.domain.authors import Author
 from perennial.domain.errors import Conflict, PerennialError, Stalled, Transient, Unavailable
@@ -256,6 +258,21 @@ async def test_a_broken_cache_is_thrown_away_and_made_anew(bench: Bench, damage:
         except Transient as failed:
             assert failed.reason in ("CacheBroken", "FetchFailed")
     assert found == {"a": b"1"}
+
+
+async def test_credentials_that_are_renewed_leave_no_directories_for_ever(bench: Bench) -> None:
+    bench.person.push({"a": "1"})
+    await bench.contents()  # makes the directory of the first credentials
+    await bench.git.authors(bench.remote, bench.person.head(), None)
+    whole, log = (next(bench.cache.glob(f"*-{mode}")) for mode in ("whole", "log"))
+    for directory in (whole, log):
+        os.utime(directory, (0, time.time() - UNUSED_SECONDS - 60))
+    await bench.contents()
+    bench.remote = replace(bench.remote, secret=USER)
+    await bench.contents()
+    assert whole.exists(), "used a moment ago"
+    assert not log.exists()
+    assert len(list(bench.cache.glob("*-whole"))) == 2
 
 
 async def test_writers_on_one_branch_all_land_exactly_once(bench: Bench) -> None:
