@@ -282,6 +282,7 @@ FACTS: Patch = {
     "championMetrics": {"auc": "0.84"},
     "gate": {"passed": True, "checks": [{"metric": "auc", "rule": "at least 0.8", "outcome": "Passed"}]},
     "lineage": {"trainingJob": "rain-train", "finishedTime": T1, "request": {"id": "a1", "kind": "Manual"}},
+    "samples": {"uri": "s3://models/rain/samples/s.csv", "digest": OTHER_DIGEST, "rows": 6},
     "baseline": {"rows": 6, "features": [NUMERIC, CATEGORICAL], "prediction": {**NUMERIC, "name": "prediction"}},
 }
 CHANGED: Patch = {
@@ -291,6 +292,7 @@ CHANGED: Patch = {
     "championMetrics": {"f1": "0.5"},
     "gate": {"passed": False},
     "lineage": {"finishedTime": T2},
+    "samples": {"rows": 7},
     "baseline": {"rows": 7},
 }
 

@@ -52,7 +52,10 @@ def main() -> int:
     model.feature_names_in_ = np.array(rain.FEATURES, dtype=object)  # so that the server knows its inputs by name
     joblib.dump(model, output / "model.joblib")
     reference = rain.reference(rows, **hyperparameters)
-    write_reference(output / "reference.csv", reference)
+    own = rain.predict(
+        model, rows
+    ).tolist()  # what the model itself answers, to compare with what it answers in service
+    write_reference(output / "reference.csv", {**reference, "served_prediction": own})
     held_out = np.array(reference["prediction"])
     metrics = {
         "log_loss_out_of_fold": float(log_loss(rows.y, held_out, labels=[0, 1])),

@@ -5,7 +5,7 @@ evaluated (path of the candidate's metrics, optional), champion {metrics, exitCo
 (words), optional, resolution (path written by fetch), remove (folders of a shared claim that are no longer needed
 afterwards, optional), claims.
 Control files in the source folder (metrics, reference rows, progress) are no part of the model: the reference rows are
-training data and must not travel to where models are served.
+training data and must not travel to where models are served. A few are kept apart as sample inputs (samples.py).
 """
 
 import json
@@ -19,15 +19,16 @@ from perennial.domain.training.record import (
     MAX_RECORD_BYTES,
     RECORD_VERSION,
     BadRecord,
+    digest_of,
     metrics_of,
     record_line,
 )
-from perennial.steps import reference
+from perennial.steps import reference, samples
 from perennial.steps.digests import local_tree, regular_files
 from perennial.steps.errors import DataProblem
 from perennial.steps.locations import CLAIMS_ROOT, locate
 from perennial.steps.output import Output
-from perennial.steps.store import artifact_place, create_text, record_place, upload
+from perennial.steps.store import artifact_place, create_text, record_place, samples_place, upload
 
 METRICS = "metrics.json"
 CONTROL_FILES = frozenset({METRICS, "progress.json", reference.REFERENCE, reference.EXCLUDE})
@@ -56,10 +57,17 @@ def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) ->
         **_evaluation(given),
         **_resolution(given),
     }
-    output.say("building the baseline" if (source / reference.REFERENCE).is_file() else "train wrote no reference.csv")
-    baseline = reference.build(source)
-    if baseline is not None:
-        record["baseline"] = baseline
+    table = reference.read(source)
+    output.say("building the baseline" if table is not None else "train wrote no reference.csv")
+    sampled = None
+    if table is not None:
+        record["baseline"] = reference.build(source, table)
+        sampled = samples.draw(table, tree.digest)
+    if sampled is not None:
+        text, rows = sampled
+        digest = digest_of(text)
+        sample_place = samples_place(place, given["model"], digest)
+        record["samples"] = {"uri": sample_place.uri, "digest": digest, "rows": rows}
     line = record_line(record)
     if len(line.encode()) > MAX_RECORD_BYTES:
         raise DataProblem(
@@ -68,6 +76,8 @@ def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) ->
         )
     output.say(f"uploading {len(files)} files, {tree.size} bytes, to {target.uri}")
     upload(source, tree, target)
+    if sampled is not None:
+        create_text(sample_place, sampled[0])
     kept = record_place(place, given["model"], given["version"], given["maker"], int(given["attempt"]))
     create_text(kept, line)
     for folder in given.get("remove") or ():

@@ -257,6 +257,11 @@ def record_place(output: Location, model: str, version: str, maker: str, attempt
     return output.child(f"{model}/records/{version}-{maker}-{attempt}.json")
 
 
+def samples_place(output: Location, model: str, digest: str) -> Location:
+    """`<output>/<model>/samples/sha256-<hex>.csv`: the sample inputs with that digest."""
+    return output.child(f"{model}/samples/{digest.replace(':', '-')}.csv")
+
+
 def verify(tree: Tree, digest: str | None, what: str) -> None:
     """DataProblem when a pinned digest is not the one that was read."""
     if digest and tree.digest != digest:

@@ -17,7 +17,7 @@ import pytest
 
 from perennial.domain.drift.baseline import Baseline, build_baseline
 from perennial.domain.drift.world import Champion
-from perennial.steps.reference import build
+from perennial.steps.reference import build, read
 from tests.fakes.drift import Sim, digest, tallies
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "rain"
@@ -186,7 +186,8 @@ def test_the_baseline_of_a_published_reference_is_the_one_of_the_figures(recipe:
         writer.writerows(zip(*table.values(), strict=True))
     features = {name: table[name] for name in recipe.FEATURES}
     expected = build_baseline(features, prediction=table["prediction"], blocks=table["block"])
-    assert build(tmp_path) == expected.to_json()
+    written = read(tmp_path)
+    assert written is not None and build(tmp_path, written) == expected.to_json()
 
 
 def test_retrains_twice_and_promotes_only_what_wins(story: Story) -> None:

@@ -1,5 +1,7 @@
 """The steps as containers run them: input in PERENNIAL_STEP, answer in log, termination message and exit code."""
 
+import csv
+import io
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,8 @@ from perennial.domain.training.failure import RANKS_MISSING
 from perennial.domain.training.record import digest_of, find_line, parse_record, parse_resolution, parse_summary
 from perennial.steps import digest
 from perennial.steps.main import run_step
+from perennial.steps.reference import Table
+from perennial.steps.samples import draw
 from tests.component.steps.conftest import Store
 from tests.support.ports import free_port
 
@@ -319,6 +323,7 @@ def test_publish_uploads_the_model_without_its_control_files(store: Store, step:
     assert record.datasets[0]["name"] == "train"
     assert store.names() == [
         "rain/records/rain-r00000001-1a2b3c4d-1.json",
+        str(record.samples["uri"]).removeprefix(store.uri),
         place + "model.bin",
         place + "sub/config.json",
     ]
@@ -428,6 +433,35 @@ def test_the_baseline_holds_features_prediction_and_noise(local: Store, step: An
     ]
     assert baseline.prediction is not None
     assert sum(baseline.prediction.counts) == 1000
+
+
+def test_sample_inputs_are_whole_rows_drawn_by_the_artifacts_digest(local: Store, step: Any, tmp_path: Path) -> None:
+    rows = ["sky,wind,block,prediction", *(f'"clear, {i}",{i}.5,2026,{"" if i % 2 else i / 1000}' for i in range(900))]
+    rows += [",7,2026,0.1"] * 900
+    folder = output_folder(tmp_path, reference__csv="\n".join(rows) + "\n", baseline__exclude="wind\n")
+    result = step("publish", publish_input(local, folder, tmp_path), local.environ)
+    assert result.code == 0, result.message
+    told = the_record(result, local).samples
+    text = local.read(str(told["uri"]).removeprefix(local.uri)).decode()
+    found = list(csv.reader(io.StringIO(text)))
+    assert told["digest"] == digest_of(text) and told["rows"] == len(found) - 1 == 256
+    assert found[0] == ["sky", "wind", "prediction"]
+    numbers = [int(row[0].removeprefix("clear, ")) for row in found[1:]]
+    assert all(row[1:] == [f"{n}.5", "" if n % 2 else str(n / 1000)] for n, row in zip(numbers, found[1:], strict=True))
+    assert len(set(numbers)) == 256 and min(numbers) < 50 and max(numbers) > 850
+    again = draw(Table(["sky", "wind"], [["a", str(i)] for i in range(900)]), "sha256:1")
+    assert again == draw(Table(["sky", "wind"], [["a", str(i)] for i in range(900)]), "sha256:1")
+    assert again != draw(Table(["sky", "wind"], [["a", str(i)] for i in range(900)]), "sha256:2")
+
+
+def test_sample_inputs_are_bounded_and_hold_what_the_model_itself_answers() -> None:
+    wide = Table([f"feature_{i}" for i in range(200)], [["0.123456789"] * 200 for _ in range(300)])
+    drawn = draw(wide, "d")
+    assert drawn is not None and 250_000 < len(drawn[0]) <= 256 * 1024 and drawn[1] < 256
+    assert draw(Table(["x", "prediction"], [["", "1"], ["NaN", "2"]]), "d") is None
+    assert draw(Table(["prediction", "block"], [["1", "2"]]), "d") is None
+    own = Table(["x", "served_prediction", "prediction"], [["1", "0.9", "0.4"]])
+    assert draw(own, "d") == ("x,prediction\n1,0.9\n", 1)
 
 
 def test_class_indices_are_a_categorical_prediction(local: Store, step: Any, tmp_path: Path) -> None:

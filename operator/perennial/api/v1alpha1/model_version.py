@@ -36,7 +36,7 @@ from perennial.api.v1alpha1.types import (
 MAX_FEATURES = 256
 MAX_BINS = 32
 MAX_CATEGORIES = 64
-FACTS = ("championMetrics", "metrics", "gate", "lineage", "baseline")
+FACTS = ("championMetrics", "metrics", "gate", "lineage", "samples", "baseline")
 """The optional facts: what is set when the object is made stays, what is not set then may not come later."""
 
 _UNCHANGED = Rule("self == oldSelf", "a ModelVersion's facts may not change: make a new ModelVersion instead")
@@ -167,6 +167,16 @@ class Baseline(Model):
     )
 
 
+class Samples(Model):
+    """Sample inputs of the model: some rows of its reference.csv, in the store. A rollout with `smoke` replays them."""
+
+    atomic: ClassVar = True
+
+    uri: Uri = Field(description="A CSV file: the model's inputs by name, in their order, and `prediction`.")
+    digest: Digest = Field(description="The sha256 of its bytes.")
+    rows: Count = Field(description="Rows without the header.")
+
+
 class Served(Model):
     """A time in which the version was stable."""
 
@@ -244,6 +254,9 @@ class ModelVersionSpec(Model):
     )
     lineage: Lineage | None = Field(
         default=None, description="Where the version comes from.", json_schema_extra=IMMUTABLE
+    )
+    samples: Samples | None = Field(
+        default=None, description="Sample inputs, which rollouts with `smoke` replay.", json_schema_extra=IMMUTABLE
     )
     baseline: Baseline | None = Field(
         default=None, description="Reference histograms for drift detection.", json_schema_extra=IMMUTABLE

@@ -12,7 +12,18 @@ from typing import Any
 from perennial.domain.times import parse_time
 
 Spec = dict[str, Any]
-_ORDER = ("model", "artifact", "metrics", "championMetrics", "gate", "lineage", "proposed", "served", "rejections")
+_ORDER = (
+    "model",
+    "artifact",
+    "metrics",
+    "championMetrics",
+    "gate",
+    "lineage",
+    "samples",
+    "proposed",
+    "served",
+    "rejections",
+)
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 

@@ -73,7 +73,7 @@ def _base(spec: Mapping[str, Any], record: Record) -> dict[str, Any] | None:
 
 
 def version_spec(spec: Mapping[str, Any], record: Record, seen: Observed) -> dict[str, Any]:
-    """ModelVersion.spec: artifact, metrics, gate, lineage, baseline."""
+    """ModelVersion.spec: artifact, metrics, gate, lineage, samples, baseline."""
     facts = measured(record, seen.champion)
     results = gate.checks(spec.get("gate") or (), facts)
     artifact = {key: record.artifact[key] for key in ("uri", "digest", "sizeBytes", "format") if key in record.artifact}
@@ -87,6 +87,8 @@ def version_spec(spec: Mapping[str, Any], record: Record, seen: Observed) -> dic
         made["metrics"] = facts.metrics
     if record.champion:
         made["championMetrics"] = dict(record.champion)
+    if record.samples:
+        made["samples"] = dict(record.samples)
     if record.baseline:
         made["baseline"] = dict(record.baseline)
     return made

@@ -41,7 +41,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The whole record. datasets: [{name, uri, digest, sizeBytes}]; champion None: it was not (or badly) evaluated."""
+    """The whole record. datasets: [{name, uri, digest, sizeBytes}]; champion None: it was not (or badly) evaluated;
+    samples: {uri, digest, rows} of the sample inputs, where there are any."""
 
     artifact: Mapping[str, Any]
     metrics: Mapping[str, str]
@@ -51,6 +52,7 @@ class Record:
     datasets: tuple[Mapping[str, Any], ...]
     base: Mapping[str, Any] | None
     baseline: Mapping[str, Any] | None
+    samples: Mapping[str, Any] | None
     digest: str
 
 
@@ -134,9 +136,7 @@ def parse_record(line: str, *, output_uri: str) -> Record:
         raise BadRecord("the record names no artifact digest")
     if not isinstance(artifact.get("sizeBytes"), int) or not isinstance(artifact.get("format"), str):
         raise BadRecord("the record names no size or format of its artifact")
-    uri = str(artifact.get("uri", ""))
-    if not uri.startswith(output_uri.rstrip("/") + "/") or "/../" in uri:
-        raise BadRecord(f"the record's artifact does not lie under {output_uri}")
+    _lies_under(artifact.get("uri"), output_uri, "artifact does")
     champion = value.get("champion")
     return Record(
         artifact=artifact,
@@ -147,8 +147,27 @@ def parse_record(line: str, *, output_uri: str) -> Record:
         datasets=_datasets(value.get("datasets") or []),
         base=value.get("base") if isinstance(value.get("base"), dict) else None,
         baseline=value.get("baseline") if isinstance(value.get("baseline"), dict) else None,
+        samples=_samples(value.get("samples"), output_uri),
         digest=digest_of(line),
     )
+
+
+def _lies_under(uri: Any, output_uri: str, what: str) -> None:
+    if not str(uri or "").startswith(output_uri.rstrip("/") + "/") or "/../" in str(uri):
+        raise BadRecord(f"the record's {what} not lie under {output_uri}")
+
+
+def _samples(item: Any, output_uri: str) -> Mapping[str, Any] | None:
+    if item is None:
+        return None
+    if (
+        not isinstance(item, dict)
+        or not _DIGEST.match(str(item.get("digest", "")))
+        or type(item.get("rows")) is not int
+    ):
+        raise BadRecord("the record holds sample inputs without a digest or a number of rows")
+    _lies_under(item.get("uri"), output_uri, "sample inputs do")
+    return {key: item[key] for key in ("uri", "digest", "rows")}
 
 
 def _datasets(items: Any) -> tuple[Mapping[str, Any], ...]:
