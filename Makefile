@@ -26,7 +26,7 @@ demo: setup ## the main job end to end on real data: train, serve, drift, retrai
 	@$(PYTHON) -m examples.rain.demo
 
 test: setup ## everything but the long fault and soak tests
-	@$(PYTHON) -m localcluster.project perennial git s3 trivial runtime
+	@$(PYTHON) -m localcluster.project perennial git s3 trivial runtime gateway
 	@$(PYTEST) -m "not long" tests
 
 test-fast: setup ## unit and component layers, under a minute

