@@ -110,7 +110,7 @@ def test_a_policys_command_is_checked_alike(api_server: ApiServer, place: str):
 def test_somebody_elses_name_is_refused_and_what_to_do_is_said(api_server: ApiServer, place: str):
     said = refusal(api_server, place, text("bob", id_="x1"), "ada")
     assert 'must begin with {"by":"ada","verb":"' in said
-    assert "use kubectl perennial promote" in said
+    assert "use kubectl perennial approve" in said
 
 
 def test_without_the_verb_approve_a_command_is_refused_and_what_to_do_is_said(api_server: ApiServer, place: str):
@@ -144,7 +144,7 @@ CHEATS = {
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda name: name.replace(" ", "-"))
 def test_no_other_text_is_admitted(api_server: ApiServer, place: str, cheat: str):
     said = refusal(api_server, place, CHEATS[cheat], "ada")
-    assert "use kubectl perennial promote" in said
+    assert "use kubectl perennial approve" in said
 
 
 @pytest.mark.parametrize("user", ['eve","by":"ada', "mallory\\"])

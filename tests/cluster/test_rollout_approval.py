@@ -115,20 +115,20 @@ async def test_people_with_the_verb_let_others_changes_pass(installed: Stage, qu
 
         await push(stage, "second", second)
         asked = await until(stage, "the step's question", waits_at(50))
-        assert "`kubectl perennial promote loop` lets it go on" in words(asked)
-        refused = command_line(stage, "--as", "bob", "promote", "loop")
+        assert "`kubectl perennial approve loop` lets it go on" in words(asked)
+        refused = command_line(stage, "--as", "bob", "approve", "loop")
         assert "bob may not give commands to modeldeployments" in refused
         assert "ask an administrator for the verb approve" in refused
         stage.apply(*(binding("perennial-approve", user) for user in ("ada", "bob")))
-        said = command_text("promote", asked["rollout"]["targetRevision"], "borrowed", "bob")
+        said = command_text("approve", asked["rollout"]["targetRevision"], "borrowed", "bob")
         with pytest.raises(ClusterError, match="because ada sets it"):
             annotation = f"{names.ANNOTATION_COMMAND}={said}"
             stage.kubectl("--as", "ada", "-n", stage.namespace, "annotate", "modeldeployment", "loop", annotation)
-        refused = command_line(stage, "--as", "ada", "promote", "loop")
+        refused = command_line(stage, "--as", "ada", "approve", "loop")
         assert "Ada Person <ada@example.com> wrote the change" in refused
         held = await status(stage)
-        assert waits_at(50)(held) and words(held).startswith("promote by ada is refused: forbidOwnApproval is set")
-        assert "taken" in command_line(stage, "--as", "bob", "promote", "loop")
+        assert waits_at(50)(held) and words(held).startswith("approve by ada is refused: forbidOwnApproval is set")
+        assert "taken" in command_line(stage, "--as", "bob", "approve", "loop")
         promoted = await until(stage, "the second revision", serves(second))
         assert promoted["history"][0]["approvedBy"] == "bob"
 
@@ -136,7 +136,7 @@ async def test_people_with_the_verb_let_others_changes_pass(installed: Stage, qu
         asked = await until(stage, "the question about inputs", waits_at(0))
         assert 'input "x" is FP64 [-1] in stable and missing in the canary' in words(asked)
         assert asked["traffic"][-1]["weight"] == 0 and asked["canary"]["readyReplicas"] == 1
-        assert "taken" in command_line(stage, "--as", "bob", "promote", "loop")
+        assert "taken" in command_line(stage, "--as", "bob", "approve", "loop")
         going = await until(stage, "the first step", lambda s: s.get("canary", {}).get("weight") == 50)
         assert [(a["by"], a["said"]) for a in going["rollout"]["approvals"]] == [("bob", "Signature")]
         assert "taken" in command_line(stage, "--as", "ada", "abort", "loop")

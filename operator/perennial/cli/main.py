@@ -25,6 +25,7 @@ from perennial.cli.tools import Connection, Target, Tools
 from perennial.domain import conditions
 from perennial.domain.errors import PerennialError
 from perennial.domain.rollout.commands import SOMEBODY, command_text
+from perennial.domain.rollout.state import State
 from perennial.ports import PatchTarget
 
 ERROR, UNHEALTHY, TIMEOUT = 1, 2, 3
@@ -106,10 +107,10 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
 
     async def write(connection: Connection) -> str:
         obj = await family.require(connection, kind, name)
-        bound = revision or _bound_revision(obj, verb)
+        bound, meant = revision or _bound_revision(obj, verb), _meant(obj, verb)
         id_ = uuid.uuid4().hex[:12]
         person = await _person(connection)
-        text = command_text(verb, bound, id_, person)
+        text = command_text(meant, bound, id_, person)
         body = {"metadata": {"annotations": {names.ANNOTATION_COMMAND: text}}}
         target = PatchTarget(kind, connection.namespace, name, uid=obj["metadata"]["uid"])
         await connection.store.patch(target, body, manager="perennial-cli")
@@ -118,9 +119,9 @@ def _command(context: click.Context, kind: kinds.Kind, name: str, verb: str, rev
             obj = await family.require(connection, kind, name)
             if id_ in obj.get("status", {}).get("commands", ()):
                 refusal = str((obj["status"].get("rollout") or {}).get("refusal") or "")
-                if refusal.startswith(f"{verb} by {person} "):
+                if refusal.startswith(f"{meant} by {person} "):
                     raise Refused(refusal)
-                return f"{verb} of {bound} taken. {view.headline(obj)}"
+                return f"{meant} of {bound} taken. {view.headline(obj)}"
             await asyncio.sleep(0.3)
         raise TimeoutError
 
@@ -145,6 +146,19 @@ def _bound_revision(obj: dict[str, Any], verb: str) -> str:
         return refused
     name = obj["metadata"]["name"]
     raise Refused(f"ModelDeployment {name} has no rollout in progress, so there is nothing to {verb}.")
+
+
+def _meant(obj: dict[str, Any], verb: str) -> str:
+    """Whoever promotes a canary that waits for approval approves: somebody else may have answered meanwhile, and then
+    `promote` would pass the steps ahead. Raises Refused when nothing waits for `approve`.
+    """
+    if (obj.get("status", {}).get("rollout") or {}).get("state") == State.APPROVAL:
+        return "approve" if verb == "promote" else verb
+    if verb == "approve":
+        raise Refused(
+            f"ModelDeployment {obj['metadata']['name']} does not wait for approval, so there is nothing to approve."
+        )
+    return verb
 
 
 def _to_retry(obj: dict[str, Any]) -> str | None:
@@ -189,9 +203,10 @@ def _deployment_command(verb: str, text: str) -> None:
         _command(context, kinds.MODEL_DEPLOYMENT, deployment, verb, revision)
 
 
+_deployment_command("approve", "Answer what a rollout asks: the canary that waits for approval goes on.")
 _deployment_command(
     "promote",
-    "Let a canary go on that waits for approval; any other gets all requests now, whatever the evidence.",
+    "Give the canary all requests now, whatever the evidence and the steps ahead; one that waits is approved.",
 )
 _deployment_command("abort", "Take all requests from the canary now and reject its revision.")
 _deployment_command("retry", "Try a rejected or expired revision again.")

@@ -144,7 +144,7 @@ async def test_a_command_that_is_no_command_is_said_once() -> None:
     await rig.cluster.run_for(30)
     told = rig.world.events.messages("CommandIgnored")
     assert len(told) == 1
-    assert "promote, abort, retry, skip" in told[0]
+    assert "approve, promote, abort, retry, skip" in told[0]
 
 
 async def test_a_new_revision_in_the_middle_sets_weight_zero_first() -> None:

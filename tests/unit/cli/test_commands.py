@@ -158,6 +158,20 @@ def test_an_approval_that_the_operator_refuses_is_an_error_in_its_words(
     assert cluster.run("abort", "rain") == 0  # an older refusal says nothing of this one
 
 
+@pytest.mark.parametrize("verb", ["approve", "promote"])
+def test_who_promotes_a_canary_that_waits_approves_it_and_passes_no_step_ahead(cluster: Cluster, verb: str) -> None:
+    mdep = deployment(rollout={"targetRevision": "bbbb2222", "state": "Approval"})
+    assert cluster.run(verb, "rain", objects=(mdep,)) == 0
+    assert [c["verb"] for c in cluster.commands] == ["approve"]
+
+
+def test_approve_without_a_question_is_refused_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    mdep = deployment(rollout={"targetRevision": "bbbb2222", "state": "Analysing"})
+    assert cluster.run("approve", "rain", objects=(mdep,)) == 1
+    assert "rain does not wait for approval, so there is nothing to approve" in capsys.readouterr().err
+    assert not cluster.commands
+
+
 def test_promote_without_a_rollout_is_refused_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster.run("promote", "rain", objects=(deployment(),)) == 1
     assert "has no rollout in progress, so there is nothing to promote" in capsys.readouterr().err

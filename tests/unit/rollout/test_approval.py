@@ -25,7 +25,7 @@ def test_a_canary_with_other_inputs_gets_no_request_before_a_person_lets_it() ->
     assert (play.state, max(play.weights)) == ("Approval", 0)
     assert 'input "x" is FP64 [-1, 1] in stable and missing in the canary' in play.words()
     assert 'input "y" is missing in stable and FP64 [-1, 1] in the canary' in play.words()
-    assert "`kubectl perennial promote rain` gives it 5%" in play.words()
+    assert "`kubectl perennial approve rain` gives it 5%" in play.words()
     assert play.condition("Available") == ("True", "Serving")
     assert "SignatureDiffers" in play.reasons()
 
@@ -66,7 +66,7 @@ def test_skip_does_not_answer_the_question_about_inputs() -> None:
     play = asked()
     play.order("skip")
     assert (play.state, max(play.weights)) == ("Approval", 0)
-    assert "only promote approves them" in play.events[-1].message
+    assert "only approve lets them pass" in play.events[-1].message
 
 
 def test_an_early_promote_is_no_answer_to_a_question_that_was_not_asked_yet() -> None:
@@ -164,7 +164,7 @@ def test_many_differences_fit_a_sentence() -> None:
     play = Play(inputs={A: (*named, *(Tensor("m" * 250 + str(i), "FP64", (1,)) for i in range(3))), B: X}).begin()
     play.settle()
     assert len(play.words().encode()) <= 1000
-    assert "kubectl perennial promote" in play.words()
+    assert "kubectl perennial approve" in play.words()
 
 
 def test_what_a_page_tells_is_read_or_unknown() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from perennial.api.v1alpha1.model_deployment import PredictionStatus
-from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.commands import VERBS, Command
 from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
 from perennial.domain.rollout.world import Rejection, Untargeted
 from tests.unit.rollout.play import Play, spec_of, started, target
@@ -171,11 +171,22 @@ def test_approval_waits_for_a_person() -> None:
     play.run(100, until="Approval")
     play.tick(60)
     assert (play.state, play.status["canary"]["weight"]) == ("Approval", 25)
-    assert "kubectl perennial promote rain" in play.words()
-    play.order("promote")
+    assert "kubectl perennial approve rain" in play.words()
+    play.order("approve")
     assert play.status["canary"]["weight"] == 50
     play.run(100)
     assert play.status["stable"]["revision"] == B
+
+
+def test_two_people_who_answer_one_question_do_not_answer_the_next_one() -> None:
+    play = started(steps=[{"weight": 5, "approval": True}, {"weight": 25, "approval": True}])
+    play.run(100, until="Approval")
+    play.order("approve", id_="ann")
+    play.order("approve", id_="bob")
+    assert play.events[-1].message == "approve is ignored: rain-bbbbbbbb does not wait for approval."
+    play.run(100, until="Approval")
+    assert play.status["canary"]["weight"] == 25
+    assert len(play.status["rollout"]["approvals"]) == 1
 
 
 def test_same_revision_under_a_new_name_is_no_rollout() -> None:
@@ -421,7 +432,7 @@ def _happen(play: Play, rng: random.Random, turn: int) -> None:
         case 0 | 1:
             play.target = target(revision)
         case 2:
-            play.command = Command(rng.choice(["promote", "abort", "retry", "skip"]), revision, f"id-{turn}", "ann")
+            play.command = Command(rng.choice(VERBS), revision, f"id-{turn}", "ann")
         case 3 if revision in play.revisions:
             play.lose(revision)
         case 4 if revision in play.revisions:

@@ -130,7 +130,7 @@ class Step(Model):
     hold_seconds: Annotated[int, Field(ge=0, le=THIRTY_DAYS)] = Field(
         default=0, description="Shortest stay at this step, beside what the analysis asks for."
     )
-    approval: bool = Field(default=False, description="Wait for a person (`perennial promote`) before going on.")
+    approval: bool = Field(default=False, description="Wait for a person (`perennial approve`) before going on.")
 
 
 class Latency(Model):

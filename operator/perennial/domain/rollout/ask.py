@@ -66,5 +66,5 @@ def signature_words(world: World, rollout: Rollout, difference: str) -> str:
     next_portion = world.spec.portion(rollout.weight)
     return (
         f"The inputs of {rollout.target.label} differ from stable's: {difference}. It stays at 0% until a person lets "
-        f"it go on: `kubectl perennial promote {world.name}` gives it {next_portion}, `abort` rejects it."
+        f"it go on: `kubectl perennial approve {world.name}` gives it {next_portion}, `abort` rejects it."
     )

@@ -13,7 +13,7 @@ from typing import Any
 COMMAND_ID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,62}[A-Za-z0-9])?")
 """What status.commands can hold."""
 
-VERBS = ("promote", "abort", "retry", "skip")
+VERBS = ("approve", "promote", "abort", "retry", "skip")
 MAX_REMEMBERED = 32
 SOMEBODY = "somebody"
 """Who gave a command that does not say it."""

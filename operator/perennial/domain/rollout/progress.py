@@ -35,6 +35,7 @@ WAIT_SECONDS = 5.0
 UNSCHEDULABLE_SECONDS = 30.0
 """A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 MAX_REFUSAL = 400
+_ANSWERS = ("approve", "promote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,10 @@ def _available(world: World, rollout: Rollout) -> int:
 
 
 def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
-    """promote: approve a step that waits, else go to 100 at once; skip: to the next weight. abort came before."""
+    """approve, promote: answer a question that is asked; else promote: to 100 at once; skip: to the next weight.
+
+    abort came before. Two people who answer one question with `approve` do not let the rollout pass the next one.
+    """
     rollout = moment.rollout
     if isinstance(command, BadCommand):
         return ignored(command.message)
@@ -170,8 +174,10 @@ def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
     refusal = not_ones_own(moment.world, rollout, command.verb, command.by)
     if refusal is not None:
         return EventNote(reasons.APPROVAL_REFUSED, refusal, "Warning")
-    if rollout.state is State.APPROVAL and (command.verb == "promote" or moment.live == 0):
+    if rollout.state is State.APPROVAL and (command.verb in _ANSWERS or moment.live == 0):
         return _approve(moment, command)
+    if command.verb == "approve":
+        return ignored(f"approve is ignored: {label} does not wait for approval.")
     skip = command.verb == "skip"
     weight = next_weight(moment.world, rollout.weight) if skip else FULL
     words = f"{command.by} ordered {command.verb} of {label}; next is {weight}%."
@@ -189,9 +195,9 @@ def _approve(moment: Moment, command: Command) -> Change | EventNote:
         approvals = _approvals(moment, command, Said.STEP)
         note = EventNote(reasons.APPROVED, words)
         return moment.next_step(Event.APPROVED, weight, words, note, approved_weight=moment.live, approvals=approvals)
-    if command.verb != "promote":
+    if command.verb not in _ANSWERS:
         return ignored(
-            f"{command.verb} is ignored: the inputs of {label} differ from stable's, and only promote approves them."
+            f"{command.verb} is ignored: the inputs of {label} differ from stable's, and only approve lets them pass."
         )
     weight = moment.rollout.weight
     words = f"{command.by} approved the changed inputs of {label}; next is {moment.world.spec.portion(weight)}."
@@ -365,7 +371,7 @@ def _step_done(moment: Moment, finding: Finding) -> Change:
 
 
 def _ask_approval(moment: Moment, said: str) -> Change:
-    words = f"{said} The step waits for a person: `kubectl perennial promote {moment.world.name}` lets it go on."
+    words = f"{said} The step waits for a person: `kubectl perennial approve {moment.world.name}` lets it go on."
     return moment.go(Event.APPROVAL_NEEDED, words, EventNote(reasons.APPROVAL_NEEDED, words))
 
 
@@ -373,7 +379,7 @@ def _approval(moment: Moment) -> Change:
     if moment.live == 0 and moment.rollout.difference is not None:
         return moment.wait(signature_words(moment.world, moment.rollout, moment.rollout.difference))
     said = moment.finding.message if moment.finding is not None else ""
-    return moment.wait(f"{said} Waits for a person: `kubectl perennial promote {moment.world.name}` lets it go on.")
+    return moment.wait(f"{said} Waits for a person: `kubectl perennial approve {moment.world.name}` lets it go on.")
 
 
 def _orders(world: World) -> str:
