@@ -1,5 +1,6 @@
 """The router's objects and Envoy's files, byte for byte: a changed line changes how models are reached."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -70,6 +71,39 @@ def test_manifests_and_processes_agree_on_ports_paths_and_files() -> None:
     # Requests, the last read and the hook must all fit into the grace period.
     needed = agent._DRAIN_AT_MOST_SECONDS + agent._FINAL_READ_SECONDS + agent._HOOK_SECONDS
     assert needed < rendered._GRACE_SECONDS
+
+
+def test_the_routes_of_a_canary_that_takes_grpc_on_another_port_and_a_stable_that_does_not() -> None:
+    shares = (Share("aaaaaaaa", 75), Share("bbbbbbbb", 25))
+    rain = Deployment("rain", 3, shares, "aaaaaaaa", canary="bbbbbbbb", grpc_revisions=("bbbbbbbb",))
+    copied = replace(
+        rain, name="snow", traffic=(Share("aaaaaaaa", 100), Share("bbbbbbbb", 0)), canary=None, copies_to="bbbbbbbb"
+    )
+    snapshot = Snapshot("team", (rain, replace(copied, copy_percent=20)))
+    routes = as_json(render_routes(snapshot, snapshot.clusters()))
+    hosts = routes["resources"][0]["virtual_hosts"]
+    check("router/two-ports.yaml", as_yaml([where(route) for host in hosts for route in host["routes"]]))
+
+
+def where(route: dict[str, Any]) -> dict[str, Any]:
+    """Of a route: what it matches, and the clusters that it sends requests and copies to."""
+    action = route.get("route", {})
+    arms = {arm["name"]: arm["weight"] for arm in action.get("weighted_clusters", {}).get("clusters", ())}
+    copies = [
+        {"cluster": policy["cluster"], "to": policy["request_headers_mutations"][0]["append"]["header"]["value"]}
+        for policy in action.get("request_mirror_policies", ())
+    ]
+    return {"match": route["match"], "arms": arms, **({"copies": copies} if copies else {})}
+
+
+def test_a_port_for_grpc_costs_a_route_and_a_revision_without_one_nothing() -> None:
+    def size(own_grpc: tuple[str, ...]) -> int:
+        rain = Deployment("rain", 3, (Share("aaaaaaaa", 100),), "aaaaaaaa", grpc_revisions=own_grpc)
+        return len(
+            render_routes(Snapshot("team", (rain,)), {*rain.clusters_of("aaaaaaaa", "rain-rev-aaaaaaaa")}).content
+        )
+
+    assert size(()) == size(("cccccccc",)) < size(("aaaaaaaa",)) < 1.3 * size(())
 
 
 @pytest.mark.parametrize("name", ["bootstrap", "routes", "clusters"])

@@ -114,11 +114,36 @@ def test_a_documented_row_makes_a_server_that_is_told_its_model(name: str, row: 
     made = revision_deployment(owner(), target(**resolved.entry), 1, STEP)["spec"]["template"]["spec"]
     (server,) = made["containers"]
     assert server["command"] == row["command"] and server["args"] == row["args"]
-    assert [port["containerPort"] for port in server["ports"]] == [row["port"]]
+    assert {port["name"]: port["containerPort"] for port in server["ports"]} == ports(row)
     assert server["readinessProbe"]["httpGet"] == {"path": row["probePath"], "port": row["port"]}
     assert "$(PERENNIAL_MODEL_NAME)" in " ".join(server["args"])
     assert "PERENNIAL_MODEL_NAME" in [one["name"] for one in server["env"]]
     assert server["volumeMounts"][0]["mountPath"] == "/mnt/models"
+
+
+def ports(row: dict[str, Any]) -> dict[str, int]:
+    """The ports that a row names."""
+    return {"http": row["port"], **({"grpc": row["grpcPort"]} if "grpcPort" in row else {})}
+
+
+def test_a_revision_has_a_second_port_for_grpc_only_where_it_is_named_after_the_first() -> None:
+    def served(**entry: Any) -> dict[str, int]:
+        made = revision_service(owner(), target(**entry))["spec"]["ports"]
+        assert all(port["targetPort"] == port["port"] for port in made)
+        return {port["name"]: port["port"] for port in made}
+
+    def named(*names: str | None) -> dict[str, Any]:
+        numbers = enumerate(names, start=9000)
+        return {
+            "container": {"ports": [{"containerPort": n, **({"name": name} if name else {})} for n, name in numbers]}
+        }
+
+    assert served() == served(port=8080) == served(container={}) == {"http": 8080}
+    assert served(port=8000, grpcPort=8001) == {"http": 8000, "grpc": 8001}
+    assert served(**named("web", None, "grpc")) == {"http": 9000, "grpc": 9002}
+    assert (
+        served(**named("grpc", "http")) == served(**named("web", "metrics")) == served(**named(None)) == {"http": 9000}
+    )
 
 
 def test_the_documented_rows_are_those_of_triton_and_vllm() -> None:

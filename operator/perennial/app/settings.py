@@ -45,7 +45,15 @@ class RuntimeSettings(_Part):
     args: list[str] = []
     env: list[dict[str, Any]] = []
     port: Port = 8080
+    grpc_port: Port | None = None
+    """Takes gRPC, when that is another port than the one for HTTP."""
     probe_path: str = Field(default="/v2/health/ready", pattern="^/")
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> "RuntimeSettings":
+        if self.grpc_port == self.port:
+            raise ValueError("grpcPort must differ from port: leave it out when one port takes both")
+        return self
 
 
 class PrometheusSettings(_Part):
@@ -113,7 +121,7 @@ class Settings(_Part):
     """How often every watched kind is listed again and every object looked at."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     runtimes: dict[str, RuntimeSettings] = {
-        format_: RuntimeSettings(formats=[format_], image=REFERENCE_IMAGE, args=[f"--format={format_}"])
+        format_: RuntimeSettings(formats=[format_], image=REFERENCE_IMAGE, args=[f"--format={format_}"], grpc_port=8081)
         for format_ in ("sklearn", "xgboost", "lightgbm", "onnx")
     }
     """Which server serves which artifact formats: what spec.runtime may name."""

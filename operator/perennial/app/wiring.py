@@ -57,7 +57,7 @@ def reconcilers(settings: Settings, ports: Ports, *, operator_namespace: str) ->
 def runtime_table(settings: Settings) -> dict[str, dict[str, Any]]:
     """The runtime table as manifests write it (camelCase); what is not said is left out."""
     return {
-        name: {key: value for key, value in row.model_dump(by_alias=True).items() if value != []}
+        name: {key: value for key, value in row.model_dump(by_alias=True).items() if value not in ([], None)}
         for name, row in settings.runtimes.items()
     }
 

@@ -39,7 +39,7 @@ def resolve_runtime(
 ) -> Resolved | Unresolvable:
     """The server that a ModelDeployment's spec asks for: its own container, the named runtime, or one by format.
 
-    runtimes: the operator's table, name -> {formats, image, args, port, probePath, ...}.
+    runtimes: the operator's table, name -> {formats, image, args, port, grpcPort, probePath, ...}.
     """
     if spec.get("container"):
         return Resolved({"container": spec["container"]})

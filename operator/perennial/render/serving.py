@@ -75,9 +75,12 @@ def revision_deployment(owner: Mapping[str, Any], target: Target, replicas: int,
 
 
 def revision_service(owner: Mapping[str, Any], target: Target) -> Json:
-    """The headless Service of a revision: its EndpointSlices tell the routers which pods are ready, and their labels
-    the model's name at the server."""
-    port = _port(target.entry)
+    """The headless Service of a revision: its EndpointSlices tell the routers which pods are ready and on which ports,
+    and their labels the model's name at the server."""
+    ports = {"http": _port(target.entry)}
+    grpc = _grpc_port(target.entry)
+    if grpc is not None:
+        ports["grpc"] = grpc
     labels = _revision_labels(owner, target.revision)
     served = served_name(owner["spec"])
     if served:
@@ -89,7 +92,7 @@ def revision_service(owner: Mapping[str, Any], target: Target) -> Json:
         "spec": {
             "clusterIP": "None",
             "selector": _selector(owner["metadata"]["name"], target.revision),
-            "ports": [{"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}],
+            "ports": [{"name": n, "port": port, "targetPort": port, "protocol": "TCP"} for n, port in ports.items()],
         },
     }
 
@@ -209,7 +212,7 @@ def _server_container(owner: Mapping[str, Any], target: Target) -> Json:
             {"name": "HOME", "value": "/tmp"},  # noqa: S108
             *(dict(e) for e in own.get("env") or () if not e["name"].startswith("PERENNIAL_")),
         ],
-        "ports": [dict(p) for p in own.get("ports") or ()] or [{"name": "http", "containerPort": port}],
+        "ports": [dict(p) for p in own.get("ports") or ()] or _default_ports(entry),
         "readinessProbe": own.get("readinessProbe") or _ready_probe(str(own.get("probePath", READY_PATH)), port),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "securityContext": _security(),
@@ -266,6 +269,22 @@ def _port(entry: Mapping[str, Any]) -> int:
         ports = own.get("ports") or ()
         return int(ports[0]["containerPort"]) if ports else DEFAULT_PORT
     return int(entry.get("port", DEFAULT_PORT))
+
+
+def _grpc_port(entry: Mapping[str, Any]) -> int | None:
+    """The port that takes gRPC beside it: a container's later port of that name, or the runtime entry's; None when
+    all requests go to one port."""
+    own = entry.get("container")
+    if own:
+        later = [port for port in (own.get("ports") or ())[1:] if port.get("name") == "grpc"]
+        return int(later[0]["containerPort"]) if later else None
+    return int(entry["grpcPort"]) if "grpcPort" in entry else None
+
+
+def _default_ports(entry: Mapping[str, Any]) -> list[Json]:
+    grpc = _grpc_port(entry)
+    second = [{"name": "grpc", "containerPort": grpc}] if grpc is not None else []
+    return [{"name": "http", "containerPort": _port(entry)}, *second]
 
 
 def _has_accelerator(spec: Mapping[str, Any]) -> bool:

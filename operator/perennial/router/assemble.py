@@ -10,10 +10,10 @@ from typing import Any
 
 from perennial.api.names import LABEL_SERVED_NAME
 from perennial.domain.rollout.state import State
-from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec, split_cluster
+from perennial.router.model import Deployment, Endpoint, Share, Snapshot, WindowSpec, grpc_name, is_grpc, split_cluster
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
-_PORT_NAME = "http"
+_PORT_NAME, _GRPC_PORT_NAME = "http", "grpc"
 
 JsonObject = Mapping[str, Any]
 
@@ -21,11 +21,13 @@ JsonObject = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Slice:
     """The ready endpoints of one EndpointSlice of a revision's Service, whose name is the cluster's; served_name: the
-    model's name at its servers, where that is not the deployment's."""
+    model's name at its servers, where that is not the deployment's; grpc: the same pods on their port for gRPC, None
+    when they have none of its own."""
 
     cluster: str
     endpoints: frozenset[Endpoint]
     served_name: str | None = None
+    grpc: frozenset[Endpoint] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ def assemble(
             windows.setdefault(wish.deployment, set()).add(wish.window)
     cut = [replace(d, windows=tuple(sorted(windows[d.name]))) if d.name in windows else d for d in deployments]
     pieces = [piece for piece in slices if piece is not None]
-    served = _served_names(pieces)
+    served, own_grpc = _served_names(pieces), _grpc_revisions(pieces)
     cut = [replace(d, served_names=served[d.name]) if d.name in served else d for d in cut]
+    cut = [replace(d, grpc_revisions=own_grpc[d.name]) if d.name in own_grpc else d for d in cut]
     needed = needed_versions(cut)
     return Snapshot(
         namespace=namespace,
@@ -128,12 +131,14 @@ def read_slice(obj: JsonObject) -> Slice | None:
     """The ready endpoints of an EndpointSlice; None for one that is no revision's or names no address and port."""
     labels = obj["metadata"].get("labels", {})
     service = labels.get(_SERVICE_LABEL, "")
-    port = _port(obj)
-    if split_cluster(service) is None or port is None or obj.get("addressType") == "FQDN":
+    port, grpc_port = _ports(obj)
+    if split_cluster(service) is None or is_grpc(service) or port is None or obj.get("addressType") == "FQDN":
         return None
     ready = [e for e in obj.get("endpoints") or () if (e.get("conditions") or {}).get("ready") is not False]
-    endpoints = frozenset(Endpoint(address, port) for e in ready for address in e.get("addresses", ()))
-    return Slice(service, endpoints, labels.get(LABEL_SERVED_NAME))
+    addresses = [address for e in ready for address in e.get("addresses", ())]
+    endpoints = frozenset(Endpoint(address, port) for address in addresses)
+    grpc = None if grpc_port in (None, port) else frozenset(Endpoint(address, grpc_port) for address in addresses)
+    return Slice(service, endpoints, labels.get(LABEL_SERVED_NAME), grpc)
 
 
 def _served_names(slices: Iterable[Slice]) -> dict[str, dict[str, str]]:
@@ -146,17 +151,29 @@ def _served_names(slices: Iterable[Slice]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _grpc_revisions(slices: Iterable[Slice]) -> dict[str, tuple[str, ...]]:
+    """Deployment -> the revisions that take gRPC on a port of its own."""
+    found: dict[str, set[str]] = {}
+    for piece in slices:
+        parts = split_cluster(piece.cluster) if piece.grpc is not None else None
+        if parts:
+            found.setdefault(parts[0], set()).add(parts[1])
+    return {deployment: tuple(sorted(revisions)) for deployment, revisions in found.items()}
+
+
 def _endpoints(slices: Iterable[Slice]) -> dict[str, tuple[Endpoint, ...]]:
     """Cluster -> its ready endpoints, sorted; a cluster may have several slices, and one address may be in two."""
     found: dict[str, frozenset[Endpoint]] = {}
     for piece in slices:
         found[piece.cluster] = found.get(piece.cluster, frozenset()) | piece.endpoints
+        if piece.grpc is not None:
+            second = grpc_name(piece.cluster)
+            found[second] = found.get(second, frozenset()) | piece.grpc
     return {cluster: tuple(sorted(ready)) for cluster, ready in sorted(found.items())}
 
 
-def _port(piece: JsonObject) -> int | None:
-    """The port named http, else the first."""
-    ports = piece.get("ports") or []
-    numbers: list[int | None] = [port.get("port") for port in ports if port.get("name") == _PORT_NAME]
-    numbers += [port.get("port") for port in ports]
-    return numbers[0] if numbers else None
+def _ports(piece: JsonObject) -> tuple[int | None, int | None]:
+    """The port named http, else the first; and the one named grpc."""
+    ports = [(port.get("name"), port.get("port")) for port in piece.get("ports") or ()]
+    named = dict(ports)
+    return named.get(_PORT_NAME, ports[0][1] if ports else None), named.get(_GRPC_PORT_NAME)

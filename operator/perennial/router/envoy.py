@@ -8,7 +8,7 @@ EDS file, many nodes allow a user 128 in all, and Envoy aborts when there are no
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -24,6 +24,7 @@ from perennial.router.model import (
     effective_copies,
     effective_picks,
     effective_weights,
+    grpc_name,
     pick_name,
 )
 from perennial.router.packed import Packed, packed_host, packed_routes, packed_table
@@ -180,13 +181,13 @@ class RouteTable:
         """Where the table rendered last sends the requests of each deployment."""
         return {name: part.routed for name, part in self._parts.items()}
 
-    def render(self, snapshot: Snapshot, ready: Collection[str]) -> Packed:
+    def render(self, snapshot: Snapshot, ready: Set[str]) -> Packed:
         """`ready`: clusters that Envoy knows, warm, with at least one endpoint."""
         self._parts = {d.name: self._part(d, snapshot.namespace, ready) for d in snapshot.deployments}
         parts = self._parts.values()
         return _route_table([part.host for part in parts], [part.by_path for part in parts])
 
-    def _part(self, deployment: Deployment, namespace: str, ready: Collection[str]) -> _Part:
+    def _part(self, deployment: Deployment, namespace: str, ready: Set[str]) -> _Part:
         routed = Routed(
             effective_weights(deployment, ready),
             effective_picks(deployment, ready),
@@ -198,13 +199,13 @@ class RouteTable:
         host = {
             "name": deployment.name,
             "domains": _domains(deployment.name, namespace),
-            "routes": _routes(deployment, routed, [{"prefix": "/"}]),
+            "routes": _routes(deployment, routed, [{"prefix": "/"}], whole_host=True),
         }
         by_path = packed_routes(_routes(deployment, routed, _path_matches(deployment.name)))
         return _Part(deployment, routed, packed_host(host), by_path)
 
 
-def render_routes(snapshot: Snapshot, ready: Collection[str]) -> Packed:
+def render_routes(snapshot: Snapshot, ready: Set[str]) -> Packed:
     """The RDS answer, rendered once; see RouteTable."""
     return RouteTable().render(snapshot, ready)
 
@@ -251,35 +252,56 @@ def _path_matches(name: str) -> list[JsonObject]:
     ]
 
 
-def _routes(deployment: Deployment, routed: Routed, matches: Sequence[JsonObject]) -> list[JsonObject]:
-    """The routes of a deployment: first those for requests that choose their revision, which no weight can divert."""
+def _routes(
+    deployment: Deployment, routed: Routed, matches: Sequence[JsonObject], *, whole_host: bool = False
+) -> list[JsonObject]:
+    """The routes of a deployment: first those for requests that choose their revision, which no weight can divert.
+
+    whole_host: the paths of gRPC calls match too, so that they need routes of their own where a revision takes them on
+    a port of its own. The other paths are no gRPC service's.
+    """
     routes = []
     for word, revision in routed.picks.items():
         asked = {"name": HEADER_REVISION, "string_match": {"safe_regex": {"regex": f"{word}|{revision}"}}}
-        cluster = pick_name(deployment.name, revision)
-        chosen = _forward(deployment, [_arm(deployment, cluster, revision, 1)], observed=0)
-        routes += [{"match": {**match, "headers": [asked]}, **chosen} for match in matches]
-    action = _action(deployment, routed.weights)
-    if routed.copies is not None and "route" in action:
-        # gRPC first: its copies must go on in HTTP/2.
-        for match, inside in [({**m, "grpc": {}}, "grpc") for m in matches] + [(m, "http") for m in matches]:
-            copied = [_copied(deployment, routed.copies, inside)]
-            routes.append({"match": match, **action, "route": {**action["route"], "request_mirror_policies": copied}})
-        return routes
-    return [*routes, *({"match": match, **action} for match in matches)]
+        for match, grpc in _by_protocol(matches, apart=whole_host and deployment.own_grpc([revision])):
+            cluster = _of_port(deployment, revision, pick_name(deployment.name, revision), grpc)
+            chosen = _forward(deployment, [_arm(deployment, cluster, revision, 1)], observed=0)
+            routes.append({"match": {**match, "headers": [asked]}, **chosen})
+    copies = routed.copies if any(routed.weights.values()) else None
+    apart = copies is not None or (whole_host and deployment.own_grpc(r for r, w in routed.weights.items() if w))
+    for match, grpc in _by_protocol(matches, apart=apart):
+        own_port = grpc and whole_host
+        action = _action(deployment, routed.weights, own_port)
+        if copies is not None:
+            copied = [_copied(deployment, copies, grpc, own_port)]
+            action = {**action, "route": {**action["route"], "request_mirror_policies": copied}}
+        routes.append({"match": match, **action})
+    return routes
+
+
+def _by_protocol(matches: Sequence[JsonObject], *, apart: bool) -> list[tuple[JsonObject, bool]]:
+    """(match, whether it is for gRPC alone); apart: gRPC is told from the rest, by the requests' content-type."""
+    grpc = [({**match, "grpc": {}}, True) for match in matches] if apart else []
+    return [*grpc, *((match, False) for match in matches)]
+
+
+def _of_port(deployment: Deployment, revision: str, cluster: str, own_port: bool) -> str:
+    """That cluster of a revision, or, for gRPC, the one of its port for it, where it has one."""
+    return grpc_name(cluster) if own_port and deployment.own_grpc([revision]) else cluster
 
 
 def _set_header(key: str, value: str) -> JsonObject:
     return {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
-def _copied(deployment: Deployment, revision: str, protocol: str) -> JsonObject:
+def _copied(deployment: Deployment, revision: str, grpc: bool, own_port: bool) -> JsonObject:
     """Some requests are sent again, through the inner listener, to the canary; Envoy drops the answers. The inner
-    listener counts what Envoy does not for copies of its own: gRPC statuses and time-outs.
+    listener counts what Envoy does not for copies of its own: gRPC statuses and time-outs. Copies of gRPC calls must go
+    on in HTTP/2.
     """
     share = {"numerator": deployment.copy_percent, "denominator": "HUNDRED"}
     told = {
-        _COPY_HEADER: copy_name(deployment.name, revision),
+        _COPY_HEADER: _of_port(deployment, revision, copy_name(deployment.name, revision), own_port),
         _COPY_LIMIT_HEADER: str(deployment.timeout_seconds * 1000),
     }
     by_name = [deployment.served_names.get(arm, deployment.name) for arm in (deployment.stable or "", revision)]
@@ -291,19 +313,22 @@ def _copied(deployment: Deployment, revision: str, protocol: str) -> JsonObject:
             _COPY_MAX_HEADER: str(deployment.max_body_bytes),
         }
     return {
-        "cluster": f"{_INNER}-{protocol}",
+        "cluster": f"{_INNER}-{'grpc' if grpc else 'http'}",
         "runtime_fraction": {"default_value": share},
         "disable_shadow_host_suffix_append": True,
         "request_headers_mutations": [_set_header(key, value) for key, value in told.items()],
     }
 
 
-def _action(deployment: Deployment, effective: Mapping[str, int]) -> JsonObject:
+def _action(deployment: Deployment, effective: Mapping[str, int], own_port: bool) -> JsonObject:
     """What a route by weight does."""
     weights = {revision: weight for revision, weight in effective.items() if weight}
     if not weights:
         return _answer(503, f"ModelDeployment {deployment.name} serves no version yet")
-    arms = [_arm(deployment, deployment.cluster(r), r, weight) for r, weight in sorted(weights.items())]
+    arms = [
+        _arm(deployment, _of_port(deployment, revision, deployment.cluster(revision), own_port), revision, weight)
+        for revision, weight in sorted(weights.items())
+    ]
     observed = deployment.sample_percent if deployment.windows or deployment.compared else 0
     action = _forward(deployment, arms, observed=observed)
     if deployment.sticky_header and len(arms) > 1:

@@ -56,7 +56,7 @@ def run_router_init(environ: Mapping[str, str]) -> int:
     if read_file(layout.clusters) is None:
         write_file(layout.clusters, render_clusters(()))
     if not packed_version(layout.routes):
-        write_bytes(layout.routes, render_routes(Snapshot(environ.get("PERENNIAL_NAMESPACE", "")), ()).content)
+        write_bytes(layout.routes, render_routes(Snapshot(environ.get("PERENNIAL_NAMESPACE", "")), frozenset()).content)
     return 0
 
 

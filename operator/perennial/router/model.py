@@ -3,9 +3,11 @@
 Pure: `follow.py` makes a Snapshot from the API server, `envoy.py` renders it, `apply.py` brings it into Envoy.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
+
+_GRPC = "-grpc"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +43,7 @@ class Deployment:
     """One ModelDeployment, as far as the router is concerned. versions: revision -> name of its ModelVersion.
 
     served_names: revision -> the model's name at its servers, where that is not the deployment's.
+    grpc_revisions: those whose servers take gRPC on a port of its own, sorted.
     canary: the revision that a request may ask for by header, beside stable; None: no request may choose, because
     spec.traffic.override is off, nothing is rolled out, or the canary is being withdrawn.
     copies_to: the canary that gets a copy of copy_percent of the requests while it has no weight; None: none does.
@@ -60,6 +63,7 @@ class Deployment:
     latency_limit_ms: int | None = None
     windows: tuple[WindowSpec, ...] = ()
     served_names: Mapping[str, str] = field(default_factory=dict)
+    grpc_revisions: tuple[str, ...] = ()
     canary: str | None = None
     sticky_header: str | None = None
     copies_to: str | None = None
@@ -79,6 +83,14 @@ class Deployment:
     def cluster(self, revision: str) -> str:
         """The name of the revision's Envoy cluster, which is also that of its Service."""
         return cluster_name(self.name, revision)
+
+    def own_grpc(self, revisions: Iterable[str | None]) -> bool:
+        """Whether one of these revisions takes gRPC on a port of its own."""
+        return any(revision in self.grpc_revisions for revision in revisions)
+
+    def clusters_of(self, revision: str, cluster: str) -> set[str]:
+        """That cluster of a revision, and the one for gRPC beside it where the revision has such a port."""
+        return {cluster, grpc_name(cluster)} if self.own_grpc([revision]) else {cluster}
 
     def arms_to_pick(self) -> dict[str, str]:
         """What a request may ask for by header, as header value -> revision; empty: no request may choose."""
@@ -103,14 +115,15 @@ class Snapshot:
         """The clusters that status.traffic names, weight 0 included: a canary's cluster warms before its first step.
         And those of the revisions that requests may ask for, or that get copies.
         """
-        served = {d.cluster(share.revision) for d in self.deployments for share in d.traffic}
-        picked = {pick_name(d.name, revision) for d in self.deployments for revision in d.arms_to_pick().values()}
-        return served | picked | {copy_name(d.name, d.copies_to) for d in self.deployments if d.copies_to}
+        return set().union(*(_clusters(deployment) for deployment in self.deployments))
 
     def endpoints_of(self, cluster: str) -> tuple[Endpoint, ...]:
         """The ready pods behind a cluster: of the revision itself, or of the one that is chosen or gets copies."""
         other = split_pick(cluster) or split_copy(cluster)
-        return self.endpoints.get(cluster_name(*other) if other else cluster, ())
+        if other is None:
+            return self.endpoints.get(cluster, ())
+        own = cluster_name(*other)
+        return self.endpoints.get(grpc_name(own) if is_grpc(cluster) else own, ())
 
     def find(self, name: str) -> Deployment | None:
         """The deployment of that name."""
@@ -124,8 +137,18 @@ def cluster_name(deployment: str, revision: str) -> str:
 
 def split_cluster(cluster: str) -> tuple[str, str] | None:
     """(deployment, revision) of a cluster name; None for a cluster that is not a revision's."""
-    deployment, separator, revision = cluster.partition("-rev-")
+    deployment, separator, revision = cluster.removesuffix(_GRPC).partition("-rev-")
     return (deployment, revision) if separator else None
+
+
+def grpc_name(cluster: str) -> str:
+    """`<cluster>-grpc`: the same pods on their port for gRPC. The name can be taken apart like the other's."""
+    return cluster + _GRPC
+
+
+def is_grpc(cluster: str) -> bool:
+    """Whether that is the cluster of a port for gRPC."""
+    return cluster.endswith(_GRPC)
 
 
 def pick_name(deployment: str, revision: str) -> str:
@@ -150,10 +173,19 @@ def split_copy(cluster: str) -> tuple[str, str] | None:
     return _split_last(cluster, "-copy-")
 
 
+def _clusters(deployment: Deployment) -> set[str]:
+    name = deployment.name
+    revisions = [(share.revision, deployment.cluster(share.revision)) for share in deployment.traffic]
+    revisions += [(revision, pick_name(name, revision)) for revision in deployment.arms_to_pick().values()]
+    if deployment.copies_to:
+        revisions.append((deployment.copies_to, copy_name(name, deployment.copies_to)))
+    return set().union(*(deployment.clusters_of(revision, cluster) for revision, cluster in revisions))
+
+
 def _split_last(cluster: str, word: str) -> tuple[str, str] | None:
     if split_cluster(cluster) is not None:
         return None
-    deployment, separator, revision = cluster.rpartition(word)
+    deployment, separator, revision = cluster.removesuffix(_GRPC).rpartition(word)
     return (deployment, revision) if separator and "-" not in revision else None
 
 
@@ -165,6 +197,7 @@ def snapshot_from_json(raw: Mapping[str, Any]) -> Snapshot:
                 **item,
                 "traffic": tuple(Share(**share) for share in item["traffic"]),
                 "windows": tuple(WindowSpec(**window) for window in item["windows"]),
+                "grpc_revisions": tuple(item["grpc_revisions"]),
             }
         )
         for item in raw["deployments"]
@@ -173,7 +206,7 @@ def snapshot_from_json(raw: Mapping[str, Any]) -> Snapshot:
     return Snapshot(raw["namespace"], deployments, endpoints, raw["baselines"])
 
 
-def effective_weights(deployment: Deployment, ready: Collection[str]) -> dict[str, int]:
+def effective_weights(deployment: Deployment, ready: Set[str]) -> dict[str, int]:
     """Weights that send nothing to a revision that cannot answer; `ready` holds cluster names.
 
     The share of an unready revision goes to stable; when stable cannot answer either, to the ready revision with the
@@ -183,7 +216,7 @@ def effective_weights(deployment: Deployment, ready: Collection[str]) -> dict[st
     wanted = {share.revision: share.weight for share in deployment.traffic}
     if sum(wanted.values()) == 0:
         return {}
-    answering = [revision for revision in wanted if deployment.cluster(revision) in ready]
+    answering = [r for r in wanted if deployment.clusters_of(r, deployment.cluster(r)) <= ready]
     if not answering:
         return wanted
     result = {revision: wanted[revision] if revision in answering else 0 for revision in wanted}
@@ -194,17 +227,17 @@ def effective_weights(deployment: Deployment, ready: Collection[str]) -> dict[st
     return result
 
 
-def effective_picks(deployment: Deployment, ready: Collection[str]) -> dict[str, str]:
+def effective_picks(deployment: Deployment, ready: Set[str]) -> dict[str, str]:
     """What requests may ask for now, as header value -> revision: only what can answer. `ready` holds cluster names."""
     asked = deployment.arms_to_pick()
-    return {word: revision for word, revision in asked.items() if pick_name(deployment.name, revision) in ready}
+    return {w: r for w, r in asked.items() if deployment.clusters_of(r, pick_name(deployment.name, r)) <= ready}
 
 
-def effective_copies(deployment: Deployment, ready: Collection[str]) -> str | None:
+def effective_copies(deployment: Deployment, ready: Set[str]) -> str | None:
     """The revision that gets copies now; None when none does, it cannot answer, or it stands in for stable and
     gets the requests themselves. `ready` holds cluster names.
     """
     revision = deployment.copies_to
-    if revision is None or copy_name(deployment.name, revision) not in ready:
+    if revision is None or not deployment.clusters_of(revision, copy_name(deployment.name, revision)) <= ready:
         return None
     return None if effective_weights(deployment, ready).get(revision) else revision

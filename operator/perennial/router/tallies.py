@@ -12,7 +12,7 @@ from perennial.router.admin import EnvoyAdmin, Stats
 from perennial.router.model import split_cluster, split_copy, split_pick
 
 _PATTERN = (
-    r"^cluster\.%s-(rev-[^.]*|(pick|copy)-[^.-]*)\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$"
+    r"^cluster\.%s-(rev-[^.]*|(pick|copy)-[^.-]*(-grpc)?)\.(upstream_rq_[0-9]{3}|upstream_rq_active|grpc\.[0-9]+)$"
     r"|^access_logs\..*dropped$"
 )
 _NAME = re.compile(r"cluster\.([^.]+)\.(upstream_rq_|grpc\.)([0-9]+|active)")
@@ -90,21 +90,32 @@ class RequestCounts:
         return self._totals(deployment, split_copy)
 
     def _totals(self, deployment: str, split: Callable[[str], tuple[str, str] | None]) -> dict[str, dict[str, Any]]:
-        result: dict[str, dict[str, Any]] = {}
+        """A revision with a port of its own for gRPC has a cluster for each; its totals are their sums."""
+        found: dict[str, Codes] = {}
+        active: dict[str, int] = {}
         for cluster in sorted(self._clusters.get(deployment, ())):
             parts = split(cluster)
             if parts is None:
                 continue
-            seen, folded = self._seen.get(cluster, {}), self._folded.get(cluster, {})
-            totals = {key: seen.get(key, 0) + folded.get(key, 0) for key in sorted(seen.keys() | folded.keys())}
-            totals = {key: total for key, total in totals.items() if total}
-            if not totals and cluster not in self._active:
-                continue
-            codes = {code: total for (kind, code), total in totals.items() if kind != "grpc."}
-            result[parts[1]] = {
-                "requests": sum(codes.values()),
-                "codes": codes,
-                "grpc": {code: total for (kind, code), total in totals.items() if kind == "grpc."},
-                "active": self._active.get(cluster, 0),
-            }
-        return result
+            totals = found.setdefault(parts[1], {})
+            for part in (self._seen.get(cluster, {}), self._folded.get(cluster, {})):
+                for key, count in part.items():
+                    totals[key] = totals.get(key, 0) + count
+            if cluster in self._active:
+                active[parts[1]] = active.get(parts[1], 0) + self._active[cluster]
+        return {
+            revision: _counted(totals, active.get(revision, 0))
+            for revision, totals in found.items()
+            if revision in active or any(totals.values())
+        }
+
+
+def _counted(totals: Codes, active: int) -> dict[str, Any]:
+    told = {key: total for key, total in sorted(totals.items()) if total}
+    codes = {code: total for (kind, code), total in told.items() if kind != "grpc."}
+    return {
+        "requests": sum(codes.values()),
+        "codes": codes,
+        "grpc": {code: total for (kind, code), total in told.items() if kind == "grpc."},
+        "active": active,
+    }

@@ -11,6 +11,7 @@ from pathlib import Path
 from model_server.artifact import FORMATS, ArtifactError, load
 
 EX_DATAERR = 65
+PORTS = (("HTTP", "8080"), ("GRPC", "8081"))
 
 
 def main() -> int:
@@ -27,7 +28,8 @@ def main() -> int:
     from model_server.serving import serve  # the SDK takes seconds to import: a bad artifact is told before
 
     name = os.environ.get("PERENNIAL_MODEL_NAME", "model")
-    serve(name, model, int(os.environ.get("PERENNIAL_HTTP_PORT", "8080")))
+    http_port, grpc_port = (int(os.environ.get(f"PERENNIAL_{one}_PORT", at)) for one, at in PORTS)
+    serve(name, model, http_port, grpc_port)
     return 0
 
 

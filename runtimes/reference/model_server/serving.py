@@ -68,10 +68,10 @@ class ServedModel(Model):
         return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def serve(name: str, predictor: Predictor, port: int) -> None:
-    """Serve until SIGTERM."""
-    server = ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False)
-    for noisy in ("uvicorn.access", "kserve.trace"):  # a line a request costs more than the prediction
+def serve(name: str, predictor: Predictor, http_port: int, grpc_port: int) -> None:
+    """Serve until SIGTERM: HTTP on one port, gRPC on the other, in one process."""
+    server = ModelServer(http_port=http_port, grpc_port=grpc_port, workers=1, enable_latency_logging=False)
+    for noisy in ("uvicorn.access", "kserve", "kserve.trace"):  # a line a request costs more than the prediction
         logging.getLogger(noisy).setLevel(logging.WARNING)
     server.start([ServedModel(name, predictor)])
 

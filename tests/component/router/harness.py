@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import yaml
 from aiohttp import web
 
@@ -138,6 +139,15 @@ def answering(name: str, status: int = 200) -> Callable[[web.Request, bytes], Aw
     return behaviour
 
 
+async def grpc_server(*, port: int = 0, **methods: Any) -> tuple[Any, int]:
+    """A gRPC server of the service test.Echo with these methods (handlers of bytes): itself, and its port."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, port
+
+
 @dataclass
 class Router:
     """Handles on everything that runs."""
@@ -218,10 +228,17 @@ class Router:
         return upstream
 
     async def ready(
-        self, deployment: str, revision: str, *upstreams: Upstream, ready: bool = True, served_name: str | None = None
+        self,
+        deployment: str,
+        revision: str,
+        *upstreams: Upstream,
+        ready: bool = True,
+        served_name: str | None = None,
+        grpc_port: int | None = None,
     ) -> None:
-        """Publishes one EndpointSlice for each upstream."""
+        """Publishes one EndpointSlice for each upstream. grpc_port: where it takes gRPC, if not on its only port."""
         named = {"perennial.dev/served-name": served_name} if served_name else {}
+        second = [{"name": "grpc", "port": grpc_port}] if grpc_port else []
         for upstream in upstreams:
             service = f"{deployment}-rev-{revision}"
             await self.api.put(
@@ -236,7 +253,7 @@ class Router:
                         },
                     },
                     "addressType": "IPv4",
-                    "ports": [{"name": "http", "port": upstream.port}],
+                    "ports": [{"name": "http", "port": upstream.port}, *second],
                     "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": ready}}],
                 },
             )

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from aiohttp import web
 
-from tests.component.router.harness import NAMESPACE, Router, Upstream, answering, eventually
+from tests.component.router.harness import NAMESPACE, Router, Upstream, answering, eventually, grpc_server
 
 STABLE, CANARY = "aaaaaaaa", "bbbbbbbb"
 ALL = {"mirrorPercent": 100}
@@ -200,11 +200,7 @@ async def test_statuses_of_copied_grpc_calls_are_counted(running: Router) -> Non
 
     servers = []
     for revision, method in ((STABLE, good), (CANARY, bad)):
-        server = grpc.aio.server()
-        say = {"Say": grpc.unary_unary_rpc_method_handler(method)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", say),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
+        server, port = await grpc_server(Say=grpc.unary_unary_rpc_method_handler(method))
         servers.append(server)
         await running.ready("fog", revision, Upstream(revision, port, answering("nobody")))
     try:

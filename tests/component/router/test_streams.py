@@ -11,7 +11,7 @@ import aiohttp
 import grpc
 from aiohttp import web
 
-from tests.component.router.harness import NAMESPACE, Router, Upstream, answering, eventually, free_ports
+from tests.component.router.harness import NAMESPACE, Router, Upstream, answering, eventually, grpc_server
 
 STABLE, CANARY, NEXT = "aaaaaaaa", "bbbbbbbb", "cccccccc"
 LIMIT = 5.0
@@ -47,12 +47,9 @@ async def grpc_arm(running: Router, revision: str) -> GrpcArm:
         async for message in messages:
             yield revision.encode() + message
 
-    methods = {"Say": grpc.unary_unary_rpc_method_handler(unary), "Talk": grpc.stream_stream_rpc_method_handler(stream)}
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
-    (port,) = free_ports(1)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
+    server, port = await grpc_server(
+        Say=grpc.unary_unary_rpc_method_handler(unary), Talk=grpc.stream_stream_rpc_method_handler(stream)
+    )
     upstream = Upstream(f"grpc-{revision}", port, answering("nobody"))
     await running.ready("fog", revision, upstream)
     return GrpcArm(revision, server, upstream)

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME = ROOT / "runtimes" / "reference"
@@ -81,6 +84,7 @@ class Server:
     """A running server."""
 
     port: int
+    grpc_port: int
     process: "subprocess.Popen[bytes]"
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
@@ -93,6 +97,11 @@ class Server:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refused:
             return refused.code, json.load(refused)
+
+    def get(self, path: str) -> Any:
+        """The JSON of a page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return json.load(answer)
 
     def infer(self, *inputs: dict[str, Any]) -> dict[str, Any]:
         """The first output of a v2 request."""
@@ -111,25 +120,32 @@ class Server:
             return False
 
 
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="module")
 def servers(environment: Environment, models: Path) -> Iterator[dict[str, Server]]:
     """A server for each format, all started at once."""
     running: dict[str, Server] = {}
     with ExitStack() as stack:
         for format_ in FORMATS:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
+            port, grpc_port = free_port(), free_port()
             settings = {
                 "PERENNIAL_MODEL_NAME": "rain",
                 "PERENNIAL_MODEL_DIR": str(models / format_),
                 "PERENNIAL_HTTP_PORT": str(port),
+                "PERENNIAL_GRPC_PORT": str(grpc_port),
             }
             command = [str(environment.python), "-m", "model_server", f"--format={format_}"]
             process = subprocess.Popen(command, env=environment.variables() | settings)
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
-            running[format_] = Server(port, process)
+            running[format_] = Server(port, grpc_port, process)
         deadline = time.monotonic() + 120
         while not all(server.ready() for server in running.values()):
             assert time.monotonic() < deadline, "the servers did not become ready"
@@ -204,6 +220,72 @@ def test_an_independent_client_gets_binary_answers(server: Server) -> None:
     assert answer.shape == (1,) and answer[0] > 0.5
     with pytest.raises(triton.InferenceServerException, match=r"no output other; it has prediction"):
         client.infer("rain", inputs, outputs=[triton.InferRequestedOutput("other")])
+
+
+@pytest.fixture
+def caller(server: Server) -> Iterator[triton_grpc.InferenceServerClient]:
+    """An independent client of the server's other port."""
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        yield client
+
+
+def over_grpc(name: str, values: list[Any], *shape: int) -> triton_grpc.InferInput:
+    """An input of the raw form; numpy would not let a wrong shape pass."""
+    given = triton_grpc.InferInput(name, list(shape), "FP64")
+    given._raw_content = np.array(values).tobytes()
+    return given
+
+
+def test_the_same_inputs_get_the_same_answers_over_grpc(
+    server: Server, caller: triton_grpc.InferenceServerClient
+) -> None:
+    flat = [value for row in ROWS for value in row]
+    asked = server.infer(tensor("input", flat, 2, 2))
+    answer = caller.infer("rain", [over_grpc("input", flat, 2, 2)])
+    assert answer.as_numpy("prediction").tolist() == asked["data"]
+    (output,) = answer.get_response().outputs
+    assert (output.name, output.datatype, list(output.shape)) == ("prediction", "FP64", [2])
+    told, page = caller.get_model_metadata("rain"), server.get("/v2/models/rain")
+    for side in ("inputs", "outputs"):
+        said = [{"name": one.name, "datatype": one.datatype, "shape": list(one.shape)} for one in getattr(told, side)]
+        assert said == page[side]
+    assert caller.is_server_ready() and caller.is_model_ready("rain")
+
+
+def test_inputs_that_are_no_raw_bytes_are_answered_likewise_over_grpc(server: Server) -> None:
+    request = service_pb2.ModelInferRequest(model_name="rain")
+    given = request.inputs.add(name="input", datatype="FP64", shape=[2, 2])
+    given.contents.fp64_contents.extend(value for row in ROWS for value in row)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
+    values = server.infer(tensor("input", [value for row in ROWS for value in row], 2, 2))["data"]
+    assert list(answer.outputs[0].contents.fp64_contents) == values
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [("warmth", [1.0], 1)],
+        [("x", [1.0, 2.0, 3.0], 1, 3)],
+        [("x", [1.0, 2.0], 3, 2)],
+        [("a", [1.0], 1), ("b", [1.0], 1)],
+    ],
+)
+def test_a_wrong_request_over_grpc_is_an_invalid_argument_with_the_same_sentence(
+    server: Server, caller: triton_grpc.InferenceServerClient, inputs: list[Any]
+) -> None:
+    status, answer = server.post("/v2/models/rain/infer", {"inputs": [tensor(*one) for one in inputs]})
+    assert status == 400, answer
+    with pytest.raises(triton_grpc.InferenceServerException) as refused:
+        caller.infer("rain", [over_grpc(*one) for one in inputs])
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert refused.value.message() == answer["error"]
+
+
+def test_another_name_is_no_model_over_grpc(caller: triton_grpc.InferenceServerClient) -> None:
+    with pytest.raises(triton_grpc.InferenceServerException) as refused:
+        caller.infer("snow", [over_grpc("input", [1.0, 2.0], 1, 2)])
+    assert refused.value.status() == "StatusCode.NOT_FOUND"
 
 
 @pytest.mark.parametrize(

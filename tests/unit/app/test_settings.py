@@ -53,6 +53,7 @@ def test_lists_and_tables_come_from_the_environment_too() -> None:
         ("http: {port: x}", "http.port: Input should be a valid integer"),
         ("prometheus: {a: {url: 'file:///x'}}", "prometheus.a.url: String should match"),
         ("lease: {durationSeconds: 5}", "lease: Value error, retrySeconds must be below renewDeadlineSeconds"),
+        ("runtimes: {a: {formats: [a], image: b, port: 80, grpcPort: 80}}", "grpcPort must differ from port"),
         ("- a", "must hold a map, not list"),
         ("a: [", "cannot be read"),
     ],
@@ -73,6 +74,8 @@ def test_a_pod_keeps_its_identity_and_two_processes_never_share_one() -> None:
 
 
 def test_the_runtime_table_is_written_as_manifests_write_it() -> None:
+    table = '{"own": {"formats": ["own"], "image": "own:1"}}'
+    assert "grpcPort" not in runtime_table(load(None, {"PERENNIAL_RUNTIMES": table}))["own"]
     row = runtime_table(load(None, {}))["onnx"]
     assert row == {
         "formats": ["onnx"],
@@ -80,6 +83,7 @@ def test_the_runtime_table_is_written_as_manifests_write_it() -> None:
         "pullPolicy": "IfNotPresent",
         "args": ["--format=onnx"],
         "port": 8080,
+        "grpcPort": 8081,
         "probePath": "/v2/health/ready",
     }
 

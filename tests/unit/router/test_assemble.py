@@ -131,3 +131,22 @@ def test_each_revision_has_the_name_that_its_own_slices_tell() -> None:
     fog = {**MDEP, "metadata": {"name": "fog"}}
     found = assembled([MDEP, fog], [piece("rain-rev-aaaaaaaa", "10.0.0.1"), told])
     assert {d.name: d.served_names for d in found.deployments} == {"fog": {}, "rain": {"bbbbbbbb": "forecast"}}
+
+
+def test_a_second_port_takes_grpc_of_the_revisions_that_have_one() -> None:
+    two = [{"name": "grpc", "port": 8081}, {"name": "http", "port": 8080}]
+    slices = [
+        piece("rain-rev-aaaaaaaa", "10.0.0.1"),
+        piece("rain-rev-bbbbbbbb", "10.0.0.2", ports=two),
+        piece("rain-rev-bbbbbbbb", "10.0.0.3", ports=two),
+        piece("rain-rev-cccccccc", "10.0.0.4", ports=[{"name": "grpc", "port": 9000}]),  # one port, whatever its name
+        piece("rain-rev-dddddddd-grpc", "10.0.0.5"),
+    ]
+    found = assembled([MDEP], slices)
+    assert [d.grpc_revisions for d in found.deployments] == [("bbbbbbbb",)]
+    assert {cluster: [(e.address[-1], e.port) for e in there] for cluster, there in found.endpoints.items()} == {
+        "rain-rev-aaaaaaaa": [("1", 8080)],
+        "rain-rev-bbbbbbbb": [("2", 8080), ("3", 8080)],
+        "rain-rev-bbbbbbbb-grpc": [("2", 8081), ("3", 8081)],
+        "rain-rev-cccccccc": [("4", 9000)],
+    }

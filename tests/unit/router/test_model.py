@@ -12,13 +12,16 @@ from perennial.router.model import (
     Share,
     Snapshot,
     WindowSpec,
+    cluster_name,
     copy_name,
     effective_copies,
     effective_picks,
     effective_weights,
+    grpc_name,
     pick_name,
     snapshot_from_json,
     split_cluster,
+    split_copy,
     split_pick,
 )
 
@@ -75,6 +78,7 @@ def test_a_snapshot_survives_its_file() -> None:
     rain = Deployment(
         "rain", 7, (Share("aaaaaaaa", 100),), "aaaaaaaa", {"aaaaaaaa": "rain-v1"}, windows=(WindowSpec(60, 5),)
     )
+    rain = replace(rain, grpc_revisions=("aaaaaaaa",))
     snapshot = Snapshot(
         "team", (rain,), {"rain-rev-aaaaaaaa": (Endpoint("10.0.0.1", 8080),)}, {"rain-v1": {"rows": 1}, "rain-v0": None}
     )
@@ -96,6 +100,27 @@ def test_clusters_of_chosen_requests_are_no_revisions_and_have_the_revisions_pod
     assert snapshot.clusters() == {"a-pick-b-rev-aaaaaaaa", pick_name("a-pick-b", "aaaaaaaa"), chosen}
     assert snapshot.endpoints_of(chosen) == pods
     assert effective_picks(rain, {chosen}) == {"canary": "bbbbbbbb"}
+
+
+def test_a_revision_with_a_port_for_grpc_has_a_cluster_for_each_port_and_is_there_only_with_both() -> None:
+    rain = Deployment("rain", 1, (Share("aaaaaaaa", 95), Share("bbbbbbbb", 5)), "aaaaaaaa", canary="bbbbbbbb")
+    rain = replace(rain, grpc_revisions=("bbbbbbbb",), copies_to="bbbbbbbb", copy_percent=50)
+    pods, second = (Endpoint("10.0.0.1", 8080),), (Endpoint("10.0.0.1", 8081),)
+    found = {"rain-rev-aaaaaaaa": pods, "rain-rev-bbbbbbbb": pods, "rain-rev-bbbbbbbb-grpc": second}
+    snapshot = Snapshot("team", (rain,), found)
+    both = [name(rain.name, "bbbbbbbb") for name in (cluster_name, pick_name, copy_name)]
+    for cluster, split in zip(both, (split_cluster, split_pick, split_copy), strict=True):
+        assert split(cluster) == split(grpc_name(cluster)) == ("rain", "bbbbbbbb")
+        assert (snapshot.endpoints_of(cluster), snapshot.endpoints_of(grpc_name(cluster))) == (pods, second)
+    single = {"rain-rev-aaaaaaaa", "rain-pick-aaaaaaaa"}
+    everything = single | {*both, *map(grpc_name, both)}
+    assert snapshot.clusters() == everything
+    assert effective_weights(rain, everything) == {"aaaaaaaa": 95, "bbbbbbbb": 5}
+    assert effective_weights(rain, single | set(both)) == {"aaaaaaaa": 100, "bbbbbbbb": 0}
+    assert effective_picks(rain, single | set(both)) == {"stable": "aaaaaaaa"}
+    unweighted = replace(rain, traffic=(Share("aaaaaaaa", 100), Share("bbbbbbbb", 0)))
+    assert effective_copies(unweighted, everything) == "bbbbbbbb"
+    assert effective_copies(unweighted, single | set(both)) is None
 
 
 def test_a_canary_that_stands_in_for_a_lost_stable_gets_no_copies_of_what_it_answers() -> None:

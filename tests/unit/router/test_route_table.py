@@ -9,7 +9,7 @@ from perennial.router.model import Deployment, Share, Snapshot
 REVISIONS = ("aaaaaaaa", "bbbbbbbb")
 
 deployments = st.builds(
-    lambda name, version, weight, timeout, canary, sticky: Deployment(
+    lambda name, version, weight, timeout, canary, sticky, own_grpc: Deployment(
         name,
         version,
         (Share(REVISIONS[0], 100 - weight), Share(REVISIONS[1], weight)),
@@ -18,6 +18,7 @@ deployments = st.builds(
         timeout,
         canary=canary,
         sticky_header=sticky,
+        grpc_revisions=own_grpc,
     ),
     st.sampled_from(["fog", "rain", "sun"]),
     st.integers(0, 2),
@@ -25,11 +26,14 @@ deployments = st.builds(
     st.sampled_from([5, 60]),
     st.sampled_from([None, REVISIONS[1]]),
     st.sampled_from([None, "x-user-id"]),
+    st.sampled_from([(), REVISIONS[1:], REVISIONS]),
 )
 snapshots = st.lists(deployments, unique_by=lambda d: d.name, max_size=3).map(
     lambda found: Snapshot("team", tuple(sorted(found, key=lambda d: d.name)))
 )
-CLUSTERS = ["rain-rev-aaaaaaaa", "rain-rev-bbbbbbbb", "rain-pick-aaaaaaaa", "rain-pick-bbbbbbbb"]
+CLUSTERS = [
+    f"rain-{kind}-{revision}{port}" for kind in ("rev", "pick") for revision in REVISIONS for port in ("", "-grpc")
+]
 steps = st.lists(st.tuples(snapshots, st.sets(st.sampled_from(CLUSTERS))), min_size=1)
 
 

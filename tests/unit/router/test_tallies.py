@@ -58,6 +58,28 @@ async def test_counts_of_a_cluster_that_went_and_came_back_are_added_up() -> Non
     assert tallies.revisions("rain")["aaaaaaaa"]["requests"] == 11
 
 
+async def test_a_revision_with_a_port_for_grpc_has_one_number_of_each_kind() -> None:
+    admin = Admin()
+    tallies = counts(admin, [])
+    admin.answer("rain", 200, 5)
+    for kind in ("rev", "pick", "copy"):
+        second = f"cluster.rain-{kind}-aaaaaaaa-grpc"
+        admin.counters |= {f"{second}.upstream_rq_200": 3, f"{second}.grpc.13": 2, f"{second}.upstream_rq_active": 1}
+    alone = {"requests": 3, "codes": {"200": 3}, "grpc": {"13": 2}, "active": 1}
+    for read in ("rain", None):
+        await tallies.refresh(read)
+        assert tallies.revisions("rain") == {"aaaaaaaa": {**alone, "requests": 8, "codes": {"200": 8}}}
+        assert tallies.overrides("rain") == tallies.copies("rain") == {"aaaaaaaa": alone}
+    admin.counters.clear()
+    await tallies.refresh()
+    assert tallies.revisions("rain")["aaaaaaaa"] == {
+        "requests": 8,
+        "codes": {"200": 8},
+        "grpc": {"13": 2},
+        "active": 0,
+    }
+
+
 async def test_another_envoy_starts_everything_at_zero_even_before_counts_are_read() -> None:
     admin, restarts = Admin(), []
     tallies = counts(admin, restarts)

@@ -101,7 +101,9 @@ class ServerContainer(Model):
     args: Command | None = Field(default=None, description="Arguments.")
     env: Environment | None = Field(default=None, description="Environment of the server.")
     ports: Annotated[tuple[Port, ...], Field(max_length=8, json_schema_extra=list_map("containerPort"))] | None = Field(
-        default=None, description="Ports; the first one takes the requests. 8080 when unset."
+        default=None,
+        description="Ports; the first one takes the requests, and a later one named `grpc` those of gRPC. "
+        "8080 when unset.",
     )
     readiness_probe: FreeObject | None = Field(
         default=None, description="Readiness probe; GET /v2/health/ready on the first port when unset."
