@@ -48,3 +48,15 @@ def test_only_the_notes_and_links_of_this_cluster_are_removed(machine: Path) -> 
     host.remove_pod_log_links(Path("/state/a/pod-logs"))
     assert sorted(p.name for p in (machine / "results").iterdir()) == ["cni-loopback-2f-lo", "perennial-b-2f-eth0"]
     assert [p.name for p in (machine / "links").iterdir()] == ["theirs"]
+
+
+def test_the_link_is_removed_before_the_namespace_that_would_take_it_along(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = Addresses("a", 0)
+    removed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(host, "network_namespace", lambda at: machine / "there")
+    monkeypatch.setattr(host, "succeeds", lambda argv: not removed)
+    monkeypatch.setattr(host, "run", lambda argv: removed.append(tuple(argv)))
+    host.remove_network(at)
+    assert removed == [("ip", "link", "delete", at.host_veth), ("ip", "netns", "delete", at.namespace)]
