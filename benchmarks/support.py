@@ -213,23 +213,19 @@ def installed(
     folder = RESULTS / "install"
     folder.mkdir(parents=True, exist_ok=True)
     name, _, tag = image.rpartition(":")
-    config = yaml.safe_dump({"image": image, **(settings or {})})
-    container = {"name": "operator", "env": [{"name": "PERENNIAL_IMAGE", "value": image}]}
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "perennial-config"},
+        "data": {"config.yaml": yaml.safe_dump(dict(settings or {}))},
+    }
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": watched,
         "resources": ["../../../manifests/namespaced"],
         "images": [{"name": "perennial", "newName": name, "newTag": tag}],
-        "patches": [
-            _patch("v1", "ConfigMap", "perennial-config", {"data": {"config.yaml": config}}),
-            _patch(
-                "apps/v1",
-                "Deployment",
-                "perennial-operator",
-                {"spec": {"template": {"spec": {"containers": [container]}}}},
-            ),
-        ],
+        "patches": [{"patch": yaml.safe_dump(config_map)}],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     cluster.kubectl("apply", "--server-side", "-k", folder)
@@ -241,11 +237,6 @@ def installed(
         yield found
     finally:
         (RESULTS / "operator.log").write_text(found.log())
-
-
-def _patch(api_version: str, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, str]:
-    whole = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **body}
-    return {"patch": yaml.safe_dump(whole)}
 
 
 @contextmanager
@@ -260,6 +251,7 @@ def operator(
     port = _free_port()
     config = RESULTS / "operator.yaml"
     chosen = {
+        "image": "perennial:latest",
         "namespaces": [watched],
         "http": {"port": port, "host": "127.0.0.1"},
         "lease": {"namespace": watched},

@@ -10,6 +10,7 @@ from localcluster.binaries import binary
 from localcluster.shell import run
 from perennial.api.crdgen import ROOT
 from perennial.api.kinds import ROLE, ROLE_BINDING, find
+from perennial.app.own_image import CONTAINER
 from tests.api.server import APPLY, ApiServer, path_of
 
 FOLDERS = ("manifests", "manifests/namespaced", "manifests/access", "crds")
@@ -52,6 +53,18 @@ def test_the_namespaced_install_holds_nothing_outside_its_namespace():
         assert kind.namespaced, whole["kind"]
         assert whole["metadata"]["namespace"] == "models"
         assert {subject["namespace"] for subject in whole.get("subjects", ())} <= {"models"}
+
+
+def test_only_the_namespaced_install_says_that_roles_are_namespaced():
+    said = {}
+    for folder in ("manifests", "manifests/namespaced"):
+        deployment = next(whole for whole in built(folder) if whole["kind"] == "Deployment")
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        said[folder] = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert container["name"] == CONTAINER  # whose image routers and steps run from
+        assert "PERENNIAL_IMAGE" not in said[folder]
+    assert "PERENNIAL_NAMESPACED_ROLES" not in said["manifests"]
+    assert said["manifests/namespaced"]["PERENNIAL_NAMESPACED_ROLES"] == "true"
 
 
 def test_both_installs_hold_the_same_rules_but_for_where_the_bound_roles_live():
@@ -102,6 +115,7 @@ ALLOWED = [
     ("operator", "create perennial.dev/modelversions"),
     ("operator", "create batch/jobs"),
     ("operator", "patch apps/deployments"),
+    ("operator", "get /pods"),  # its own too, for the image
     ("operator", "delete /pods"),
     ("operator", "get /pods/log"),
     ("operator", "create /secrets"),

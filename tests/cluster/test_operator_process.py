@@ -30,6 +30,7 @@ class Process:
         config.write_text(
             json.dumps(
                 {
+                    "image": "perennial:latest",
                     "namespaces": [namespace],
                     "lease": {"namespace": namespace},
                     "http": {"host": "127.0.0.1", "port": 0},

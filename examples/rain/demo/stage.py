@@ -241,18 +241,6 @@ def install(stage: Stage) -> None:
         "images": [_image("perennial", stage.tags["perennial"])],
         "patches": [
             {
-                "target": {"kind": "Deployment", "name": "perennial-operator"},
-                "patch": json.dumps(
-                    [
-                        {
-                            "op": "replace",
-                            "path": "/spec/template/spec/containers/0/env/3/value",
-                            "value": stage.tags["perennial"],
-                        }
-                    ]
-                ),
-            },
-            {
                 "target": {"kind": "ConfigMap", "name": "perennial-config"},
                 "patch": json.dumps([{"op": "replace", "path": "/data/config.yaml", "value": yaml.safe_dump(config)}]),
             },

@@ -23,6 +23,7 @@ from perennial.adapters.routers import HttpRouterReports
 from perennial.app import logs, wiring
 from perennial.app.http import Pages
 from perennial.app.kopf_source import KopfSource, watch_paths
+from perennial.app.own_image import own_image
 from perennial.app.settings import Settings, SettingsError, identity, load
 from perennial.app.watchdog import Watchdog
 from perennial.domain.errors import PerennialError, Stalled
@@ -57,6 +58,8 @@ class Operator:
         self.stop = asyncio.Event()
         self.phase = "starting"
         self.store = KubeStore(access, namespaces=settings.namespaces)
+        self.environ = environ
+        self.image = settings.image or ""
         self.namespace = environ.get("POD_NAMESPACE") or access.namespace
         me = identity(environ)
         chosen = settings.lease
@@ -86,6 +89,8 @@ class Operator:
                 raise Ended(f"port {self.settings.http.port} of the pages cannot be opened: {error.strerror}") from None
             stack.push_async_callback(pages.stop)
             log.info("pages answer on port %d", port)
+            if not await self._until_stopped(self.find_image()):
+                return 0
             self.phase = "standby"
             if not await self._until_stopped(self.lease.acquire()):
                 return 0
@@ -105,11 +110,16 @@ class Operator:
             finally:
                 await self._end_tasks()
 
+    async def find_image(self) -> None:
+        """Which image routers and steps run from; SettingsError when nobody can tell."""
+        self.image = self.image or await own_image(self.store, self.environ)
+        log.info("routers and steps run from %s", self.image)
+
     def _make_controllers(self, git: GitRepository, metrics_source: MetricsSource, reports: RouterReports) -> None:
         tracked = TrackedStore(self.store, self.loop.on_written, self.lease.guard)
         ports = wiring.Ports(tracked, self.cache, self.events, self.clock, git, metrics_source, reports)
         guarded = TrackedStore(self.store, lambda _: None, self.lease.guard)
-        for reconciler in wiring.reconcilers(self.settings, ports, operator_namespace=self.namespace):
+        for reconciler in wiring.reconcilers(self.settings, ports, image=self.image, operator_namespace=self.namespace):
             self.loop.add(Controller(reconciler, guarded, self.cache, self.clock))
 
     async def _work(self, keeping: asyncio.Task[Any]) -> int:

@@ -18,7 +18,6 @@ from perennial.domain.conditions import bounded
 
 DEFAULT_FILE = "/etc/perennial/config.yaml"
 ENV_PREFIX = "PERENNIAL_"
-LOCAL_IMAGE = "perennial:latest"
 REFERENCE_IMAGE = "perennial-runtime:latest"
 Port = Annotated[int, Field(ge=1, le=65535)]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -69,7 +68,7 @@ class GitSettings(_Part):
 
     cache_directory: str = "/var/cache/perennial/git"
     allow_insecure: bool = False
-    """Also http://, git:// and addresses inside the cluster: for development and demos."""
+    """Also http:// and git://, passwords over http, loopback and link-local addresses: for demos."""
     workers: Annotated[int, Field(ge=1, le=64)] = 4
 
 
@@ -79,7 +78,9 @@ class RouterSettings(_Part):
     replicas: Annotated[int, Field(ge=1, le=50)] = 2
     envoy_concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     envoy_resources: dict[str, Any] | None = None
+    """Default: requests 50m CPU and 96Mi memory, limit 1Gi memory."""
     agent_resources: dict[str, Any] | None = None
+    """Default: requests 50m CPU and 96Mi memory, limit 512Mi memory."""
 
 
 class HttpSettings(_Part):
@@ -90,7 +91,7 @@ class HttpSettings(_Part):
 
 
 class LeaseSettings(_Part):
-    """namespace: default the pod's own."""
+    """namespace: default the pod's own. name: the shipped Role allows only the default."""
 
     namespace: str | None = None
     name: str = "perennial-operator"
@@ -108,13 +109,15 @@ class LeaseSettings(_Part):
 class Settings(_Part):
     """All settings; every field can be given as PERENNIAL_<NAME> too (lists by commas, tables as JSON)."""
 
-    image: str = LOCAL_IMAGE
-    """The one image of Perennial: routers, Envoy and steps run from it."""
+    image: str | None = Field(default=None, min_length=1)
+    """Routers, Envoy and steps run from it. Default: the image of the operator's own pod."""
     image_pull_policy: PullPolicy = "IfNotPresent"
     image_pull_secrets: list[str] = []
-    """Names of Secrets for the routers' images."""
+    """Names of Secrets in the models' namespaces, for the routers' pods only."""
     namespaces: list[str] = []
-    """Watch only these; empty: the whole cluster."""
+    """Watch only these; empty: the whole cluster. Changes no rights."""
+    namespaced_roles: bool = False
+    """Bind perennial-router and perennial-sync as Roles, not ClusterRoles: set by manifests/namespaced."""
     workers: Annotated[int, Field(ge=1, le=32)] = 4
     """Passes at a time for each kind."""
     resync_seconds: Annotated[float, Field(ge=10, le=86400)] = 300.0

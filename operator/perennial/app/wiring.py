@@ -35,19 +35,22 @@ class Ports:
     reports: RouterReports
 
 
-def reconcilers(settings: Settings, ports: Ports, *, operator_namespace: str) -> list[Reconciler]:
-    """One reconciler for each of our kinds; `operator_namespace` is whose pods may ask the routers."""
-    step = StepImage(settings.image, settings.image_pull_policy)
+def reconcilers(settings: Settings, ports: Ports, *, image: str, operator_namespace: str) -> list[Reconciler]:
+    """One reconciler for each of our kinds.
+
+    image: what routers and steps run from; operator_namespace: whose pods may ask the routers.
+    """
+    step = StepImage(image, settings.image_pull_policy)
     shared = (ports.store, ports.cache, ports.events, ports.clock)
     return [
-        GitSyncController(*shared, GitSyncSettings(namespaced=bool(settings.namespaces)), ports.git),
+        GitSyncController(*shared, GitSyncSettings(namespaced=settings.namespaced_roles), ports.git),
         TrainingJobController(*shared, TrainingSettings(step)),
         ModelVersionController(*shared, ModelVersionSettings()),
         ModelDeploymentController(
             *shared,
             DeploymentSettings(step, runtime_table(settings)),
             ports.reports,
-            router_settings(settings, operator_namespace),
+            router_settings(settings, image, operator_namespace),
             ports.metrics,
         ),
         DriftPolicyController(*shared, DriftSettings(step), ports.reports, ports.metrics),
@@ -62,15 +65,15 @@ def runtime_table(settings: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
-def router_settings(settings: Settings, operator_namespace: str) -> RouterSettings:
+def router_settings(settings: Settings, image: str, operator_namespace: str) -> RouterSettings:
     """What the settings say of routers."""
     said = settings.routers.model_dump(exclude_none=True)
     return RouterSettings(
-        image=settings.image,
+        image=image,
         image_pull_policy=settings.image_pull_policy,
         image_pull_secrets=tuple(settings.image_pull_secrets),
         operator_namespace=operator_namespace,
-        namespaced=bool(settings.namespaces),
+        namespaced=settings.namespaced_roles,
         **said,
     )
 

@@ -123,6 +123,8 @@ class DriftPolicyController:
         policy = self._cache.get(DRIFT_POLICY, key.namespace, key.name)
         if policy is None:
             self._kept.pop(key, None)
+            for family in (metrics.DRIFT_EFFECT, metrics.RETRAINS_TOTAL):
+                family.remove_by_labels({"namespace": key.namespace, "name": key.name})
             return DONE
         deployment = Key(key.namespace, parse_spec(policy["spec"]).deployment)
         async with self._locks.setdefault(deployment, asyncio.Lock()):

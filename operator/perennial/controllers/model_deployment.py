@@ -14,7 +14,7 @@ from perennial.domain.conditions import Condition, merged
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Stalled
 from perennial.domain.rollout.decide import decide, is_new_intent
-from perennial.domain.rollout.news import trouble_news
+from perennial.domain.rollout.news import outcome_of, trouble_news
 from perennial.domain.rollout.world import World
 from perennial.domain.times import rfc3339
 from perennial.ports import Clock, EventSink, MetricsSource, ObjectStore, RouterReports
@@ -86,6 +86,8 @@ class ModelDeploymentController:
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             self._observer.forget(key.namespace, key.name)
             self._actor.forget(key.namespace, key.name)
+            for family in (metrics.ROLLOUT_INFO, metrics.ROLLOUTS_TOTAL):
+                family.remove_by_labels({"namespace": key.namespace, "name": key.name})
             return DONE
         now = self._clock.now()
         world = await self._observer.observe(deployment, now)
@@ -102,6 +104,9 @@ class ModelDeploymentController:
             weight = (status.get("canary") or {}).get("weight", 0)
             metrics.ROLLOUT_INFO.labels(key.namespace, key.name).set(weight)
         wrote = await write_status(self._store, self._cache, deployment, status, manager=self._manager)
+        outcome = outcome_of(deployment.get("status") or {}, status) if wrote else None
+        if outcome is not None:
+            metrics.ROLLOUTS_TOTAL.labels(key.namespace, key.name, outcome).inc()
         news = trouble_news(recorded, status) if wrote else None
         for note in (*decision.events, *((news,) if news is not None else ())):
             self._events.emit(deployment, note)

@@ -52,6 +52,12 @@ ROLLOUT_INFO = Gauge(
     ("namespace", "name"),
     registry=REGISTRY,
 )
+ROLLOUTS_TOTAL = Counter(
+    "perennial_rollouts_total",
+    "Rollouts by how they ended: Promoted, or the reason of the withdrawal.",
+    ("namespace", "name", "outcome"),
+    registry=REGISTRY,
+)
 TRAINING_RUNS_TOTAL = Counter(
     "perennial_training_runs_total", "Finished training runs by result.", ("namespace", "result"), registry=REGISTRY
 )

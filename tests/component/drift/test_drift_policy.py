@@ -9,6 +9,7 @@ import pytest
 from perennial.api import kinds
 from perennial.domain.errors import Unavailable
 from perennial.ports import MetricSample
+from perennial.runtime.metrics import REGISTRY
 from tests.component.drift.place import MODEL, WINDOW, Place, policy
 from tests.fakes.drift import baseline_of, digest
 
@@ -26,6 +27,19 @@ async def test_calm_windows_are_ok_and_start_nothing() -> None:
     assert place.condition("MetricsAvailable")["status"] == "True"
     assert place.condition("Ready")["status"] == "True"
     assert not place.jobs()
+
+
+async def test_the_effect_of_a_policy_that_is_gone_is_not_told_any_more() -> None:
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("perennial_drift_effect", {"namespace": "default", "name": "rain-drift"})
+
+    place = Place()
+    await place.set_up(policy())
+    await place.window()
+    assert told() is not None
+    await place.world.store.delete(kinds.DRIFT_POLICY, "default", "rain-drift", uid=None)
+    await place.world.settle()
+    assert told() is None
 
 
 async def test_drift_with_new_data_starts_one_training_job_and_follows_it_to_promotion() -> None:

@@ -95,6 +95,23 @@ async def test_children_without_our_label_are_not_even_listed(store: MemoryStore
     assert operator.cache.counts()["Pod"] == 0
 
 
+async def test_its_own_pods_image_is_the_default_and_the_settings_win(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perennial.app.main.KubeStore", lambda access, namespaces: store)
+    access: Any = SimpleNamespace(namespace="system")
+    pod = {
+        "metadata": {"name": "me", "namespace": "system"},
+        "spec": {"containers": [{"name": "operator", "image": "own:1"}]},
+    }
+    await store.create({"apiVersion": "v1", "kind": "Pod", **pod}, manager="x")
+    environ = {"POD_NAME": "me", "POD_NAMESPACE": "system"}
+    for said, expected in (({}, "own:1"), ({"PERENNIAL_IMAGE": "said:2"}, "said:2")):
+        made = Operator(load(None, said), environ, access)
+        await made.find_image()
+        assert made.image == expected
+
+
 def test_a_wrong_option_or_setting_is_said_without_a_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:

@@ -88,11 +88,17 @@ def test_the_runtime_table_is_written_as_manifests_write_it() -> None:
     }
 
 
-def test_routers_run_from_the_operators_image_with_roles_of_their_own_when_namespaced() -> None:
-    environ = {"PERENNIAL_IMAGE": "p:1", "PERENNIAL_NAMESPACES": "a", "PERENNIAL_ROUTERS": '{"replicas": 3}'}
-    routers = router_settings(load(None, environ), "system")
-    assert (routers.image, routers.replicas, routers.namespaced) == ("p:1", 3, True)
-    assert routers.operator_namespace == "system"
+def test_routers_run_from_the_image_that_was_found_and_only_the_operator_may_ask_them() -> None:
+    routers = router_settings(load(None, {"PERENNIAL_ROUTERS": '{"replicas": 3}'}), "p:1", "system")
+    assert (routers.image, routers.replicas, routers.operator_namespace) == ("p:1", 3, "system")
+
+
+def test_watching_some_namespaces_changes_no_roles() -> None:
+    """ClusterRoles of a cluster-wide installation serve there too; Roles exist only with manifests/namespaced."""
+    some = {"PERENNIAL_NAMESPACES": "a"}
+    assert router_settings(load(None, some), "p:1", "system").namespaced is False
+    narrow = load(None, {**some, "PERENNIAL_NAMESPACED_ROLES": "true"})
+    assert router_settings(narrow, "p:1", "system").namespaced is True
 
 
 async def test_a_missing_authorization_file_is_one_sentence(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Which trouble of a ModelDeployment is worth an event beside those that a rollout's steps emit. Pure.
+"""What of a ModelDeployment is worth telling beside the events that a rollout's steps emit. Pure.
 
-A rollout tells its own steps; this tells what stands in the way of one, or of what serves, whenever that changes.
+A rollout tells its own steps; this tells what stands in the way of one, or of what serves, whenever that changes, and
+how a rollout ended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,21 @@ from typing import Any
 from perennial.domain import reasons
 from perennial.domain.conditions import find, is_true
 from perennial.domain.decision import EventNote
+from perennial.domain.rollout.state import State
 
 _CHOICES = frozenset({reasons.SUSPENDED, reasons.VERSION_CHOSEN})
 """No trouble: somebody wants it so."""
+
+
+def outcome_of(recorded: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:
+    """How the rollout of the `recorded` status ended, at the one write of `status` that ends it: Promoted, or why it is
+    withdrawn. None at every other write."""
+    before, after = recorded.get("rollout"), status.get("rollout")
+    if before is None or before["state"] == State.WITHDRAWING:
+        return None
+    if after is None:
+        return reasons.PROMOTED
+    return str(after["reason"]) if after["state"] == State.WITHDRAWING else None
 
 
 def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> EventNote | None:
