@@ -35,6 +35,7 @@ def status_lines(family: Family) -> list[str]:
     lines = [f"ModelDeployment {mdep['metadata']['namespace']}/{mdep['metadata']['name']}: {headline(mdep)}"]
     lines += _arm("stable", status.get("stable"), status.get("traffic", ()))
     lines += _arm("canary", status.get("canary"), status.get("traffic", ()))
+    lines += _gateway(status.get("gateway"))
     lines += _rollout(status.get("rollout"))
     lines += _versions(family)
     lines += [line for policy in family.policies for line in _policy(policy)]
@@ -64,6 +65,16 @@ def _arm(name: str, arm: Mapping[str, Any] | None, traffic: Iterable[Mapping[str
     version = arm.get("version") or arm.get("digest", "")
     ready = f"{arm.get('readyReplicas', 0)}/{arm.get('replicas', 0)} ready"
     return [f"  {name:<8} {version}  revision {arm['revision']}  {weight} % of requests  {ready}"]
+
+
+def _gateway(route: Mapping[str, Any] | None) -> list[str]:
+    if not route:
+        return []
+    word = "accepted" if route.get("accepted") else "not accepted"
+    return [
+        f"  gateway  {word}: {route.get('message', '')}",
+        "           requests through it are not counted below; metrics decide about a canary",
+    ]
 
 
 def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:

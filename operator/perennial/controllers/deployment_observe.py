@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from perennial.api import kinds, names
+from perennial.controllers.deployment_gateway import GatewayRoutes
 from perennial.controllers.deployment_metrics import MetricLooks
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain import reasons
@@ -49,12 +50,14 @@ class DeploymentObserver:
         self,
         cache: Cache,
         fleet: RouterFleet,
+        routes: GatewayRoutes,
         reports: RouterReports,
         metrics: MetricsSource | None,
         runtimes: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._cache = cache
         self._fleet = fleet
+        self._routes = routes
         self._reports = reports
         self._metrics = MetricLooks(metrics)
         self._runtimes = runtimes
@@ -91,6 +94,7 @@ class DeploymentObserver:
                 if name in versions
             },
             trouble=self._trouble(deployment, spec),
+            gateway=await self._routes.look(deployment, spec.gateway, recorded, revisions, now),
         )
 
     def forget(self, namespace: str, name: str) -> None:
@@ -206,11 +210,6 @@ class DeploymentObserver:
 
     def _trouble(self, deployment: JsonObject, spec: DeploymentSpec) -> Trouble | None:
         """What a person must set right, whatever is going on."""
-        if (deployment["spec"].get("traffic") or {}).get("gateway"):
-            return Trouble(
-                reasons.GATEWAY_UNSUPPORTED,
-                "spec.traffic.gateway is set, but this release routes with its own router only: remove it.",
-            )
         if spec.update_policy != "Git":
             return None
         meta = deployment["metadata"]

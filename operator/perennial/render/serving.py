@@ -77,7 +77,7 @@ def revision_deployment(owner: Mapping[str, Any], target: Target, replicas: int,
 def revision_service(owner: Mapping[str, Any], target: Target) -> Json:
     """The headless Service of a revision: its EndpointSlices tell the routers which pods are ready and on which ports,
     and their labels the model's name at the server."""
-    ports = {"http": _port(target.entry)}
+    ports = {"http": server_port(target.entry)}
     grpc = _grpc_port(target.entry)
     if grpc is not None:
         ports["grpc"] = grpc
@@ -201,7 +201,7 @@ def _server_container(owner: Mapping[str, Any], target: Target) -> Json:
     spec, entry = owner["spec"], target.entry
     extras = spec.get("template") or {}
     own = entry.get("container") or entry
-    port = _port(entry)
+    port = server_port(entry)
     container: Json = {
         "name": SERVER,
         "image": own["image"],
@@ -262,7 +262,7 @@ def _claim(target: Target) -> str:
     return uri.removeprefix("pvc://").split("/")[0] if uri.startswith("pvc://") else ""
 
 
-def _port(entry: Mapping[str, Any]) -> int:
+def server_port(entry: Mapping[str, Any]) -> int:
     """The port that takes the requests: the first of a container's own, or the runtime entry's."""
     own = entry.get("container")
     if own:
@@ -284,7 +284,7 @@ def _grpc_port(entry: Mapping[str, Any]) -> int | None:
 def _default_ports(entry: Mapping[str, Any]) -> list[Json]:
     grpc = _grpc_port(entry)
     second = [{"name": "grpc", "containerPort": grpc}] if grpc is not None else []
-    return [{"name": "http", "containerPort": _port(entry)}, *second]
+    return [{"name": "http", "containerPort": server_port(entry)}, *second]
 
 
 def _has_accelerator(spec: Mapping[str, Any]) -> bool:

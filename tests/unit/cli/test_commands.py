@@ -112,6 +112,16 @@ def test_status_shows_how_the_predictions_compare(cluster: Cluster, capsys: pyte
     assert "predictions NotEnough: 30 more are needed to compare." in capsys.readouterr().out
 
 
+def test_status_says_that_requests_through_a_gateway_are_not_counted(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    route = {"accepted": False, "message": "Gateway edge does not exist in this namespace."}
+    cluster.run("status", "rain", objects=(deployment(gateway=route),))
+    shown = capsys.readouterr().out
+    assert "gateway  not accepted: Gateway edge does not exist in this namespace." in shown
+    assert "requests through it are not counted below; metrics decide about a canary" in shown
+
+
 def test_status_exits_0_when_ready(cluster: Cluster) -> None:
     assert cluster.run("status", "rain", objects=(deployment(conditions=[ready("True", "Serving", "")]),)) == 0
 

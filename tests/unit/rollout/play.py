@@ -22,8 +22,10 @@ from perennial.domain.rollout.evidence import Reading
 from perennial.domain.rollout.failures import Arm
 from perennial.domain.rollout.plan import (
     Action,
+    ApplyRoute,
     CreateRevision,
     DeleteRevision,
+    DeleteRoute,
     DeleteRouter,
     MarkDrain,
     ScaleRevision,
@@ -44,6 +46,7 @@ from perennial.domain.rollout.world import (
     World,
 )
 from perennial.domain.times import parse_time
+from tests.unit.rollout.toy_gateway import ToyGateway
 
 T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 PER_SECOND = 100
@@ -67,11 +70,13 @@ def spec_of(**rollout: Any) -> dict[str, Any]:
     steps = rollout.pop("steps", [{"weight": 5}, {"weight": 25}, {"weight": 50}])
     replicas = rollout.pop("replicas", 1)
     suspend = rollout.pop("suspend", False)
+    gateway = {"traffic": {"gateway": rollout.pop("gateway")}} if "gateway" in rollout else {}
     return {
         "model": {"name": "rain"},
         "replicas": replicas,
         "suspend": suspend,
         "rollout": {"steps": steps, "analysis": analysis, **rollout},
+        **gateway,
     }
 
 
@@ -107,6 +112,7 @@ class Play:
     inputs: dict[str, Signature | None] = field(default_factory=dict)
     silent: bool = False
     predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    edge: ToyGateway | None = None
 
     @property
     def recorded(self) -> Recorded:
@@ -143,6 +149,7 @@ class Play:
             commit=self.commit,
             authors=self.authors,
             command=self.command,
+            gateway=self.edge.seen(self.spec, self.status) if self.edge is not None else None,
             **self.more,
         )
 
@@ -307,6 +314,12 @@ class Play:
                 del self.revisions[revision]
             case DeleteRouter(pod, _):
                 self.routers.remove(pod)
+            case ApplyRoute(weights):
+                assert self.edge is not None
+                self.edge.apply(self.spec, weights)
+            case DeleteRoute(_):
+                assert self.edge is not None
+                self.edge.route = None
 
     def _seen(self, made: Target, replicas: int) -> RevisionSeen:
         ready = 0 if made.revision in self.stuck else replicas

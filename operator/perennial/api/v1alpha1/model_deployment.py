@@ -16,6 +16,7 @@ from perennial.api.v1alpha1.common import (
     Storage,
 )
 from perennial.api.v1alpha1.types import (
+    HOSTNAME,
     MAX_INTEGER,
     THIRTY_DAYS,
     Command,
@@ -33,6 +34,7 @@ from perennial.api.v1alpha1.types import (
     Label,
     ModelName,
     Name,
+    ObjectName,
     Percent,
     PersonName,
     PositiveDecimal,
@@ -263,23 +265,21 @@ class Rollout(Model):
 class ParentRef(Model):
     """A Gateway that the route attaches to."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the Gateway.")
-    section_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        default=None, description="One listener of it."
-    )
+    name: ObjectName = Field(description="Name of the Gateway.")
+    section_name: ObjectName | None = Field(default=None, description="One listener of it.")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="One port of it.")
 
 
 class GatewayRoute(Model):
-    """Use Gateway API in place of our router."""
+    """An HTTPRoute from Gateways straight to the pods, with the weights of the rollout."""
 
     parent_refs: Annotated[tuple[ParentRef, ...], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC_LIST)] = (
         Field(description="Gateways, in this namespace, that the route attaches to.")
     )
     hostnames: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
+        tuple[Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME)], ...],
         Field(max_length=16, json_schema_extra=SET_LIST),
-    ] = Field(default=(), description="Hosts that the route takes.")
+    ] = Field(default=(), description="Hosts that the route takes; all that its listeners take when unset.")
 
 
 class Traffic(Model):
@@ -302,7 +302,10 @@ class Traffic(Model):
         default=None,
         description="Requests with the same value of this header go to the same revision while the weights stand.",
     )
-    gateway: GatewayRoute | None = Field(default=None, description="Use Gateway API in place of our router.")
+    gateway: GatewayRoute | None = Field(
+        default=None,
+        description="Take requests from Gateways too, past the routers; rollout.analysis.metrics decide then.",
+    )
 
 
 class Observation(Model):
@@ -315,6 +318,35 @@ class Observation(Model):
     max_rows_per_request: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=32, description="Rows of one request that are binned."
     )
+
+
+_NEEDS_ROUTERS = (
+    (
+        "rollout.analysis.latency",
+        "!has(self.rollout.analysis.latency)",
+        "the routers do not time requests through a Gateway; use an entry of rollout.analysis.metrics",
+    ),
+    (
+        "rollout.analysis.predictions",
+        "!has(self.rollout.analysis.predictions)",
+        "the routers do not read answers through a Gateway",
+    ),
+    (
+        "rollout.mirrorPercent",
+        "self.rollout.mirrorPercent == 0",
+        "the routers cannot copy requests through a Gateway",
+    ),
+    (
+        "traffic.override",
+        "!self.traffic.override",
+        "only the routers let a request choose its revision",
+    ),
+    (
+        "traffic.stickyHeader",
+        "!has(self.traffic.stickyHeader)",
+        "only the routers keep callers on their revision",
+    ),
+)
 
 
 class ModelDeploymentSpec(Model):
@@ -336,6 +368,15 @@ class ModelDeploymentSpec(Model):
             "!has(self.rollout.analysis.predictions) || !has(self.traffic.stickyHeader)",
             "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision "
             "ask canary and stable different things",
+        ),
+        Rule(
+            "!has(self.traffic.gateway) || size(self.rollout.analysis.metrics) > 0",
+            "traffic.gateway needs at least one entry in rollout.analysis.metrics: the routers do not count requests "
+            "through a Gateway, so metrics decide",
+        ),
+        *(
+            Rule(f"!has(self.traffic.gateway) || {without}", f"{field} may not be set with traffic.gateway: {why}")
+            for field, without, why in _NEEDS_ROUTERS
         ),
     )
 
@@ -511,6 +552,15 @@ class PromotedRevision(Model):
     approved_by: PersonName | None = Field(default=None, description="Who let its rollout go on.")
 
 
+class GatewayStatus(Model):
+    """The HTTPRoute of spec.traffic.gateway. Requests through it are not counted; metrics decide."""
+
+    accepted: bool = Field(
+        default=False, description="Whether every Gateway sends requests by the weights of `traffic`."
+    )
+    message: Sentence | None = Field(default=None, description="What it waits for, in the Gateways' own words.")
+
+
 class ModelDeploymentStatus(Status):
     """What serves now, and the rollout in progress."""
 
@@ -526,6 +576,9 @@ class ModelDeploymentStatus(Status):
         default=(), description="Where requests go; the routers follow exactly this."
     )
     traffic_version: Count = Field(default=0, description="Counts the changes of `traffic`.")
+    gateway: GatewayStatus | None = Field(
+        default=None, description="The HTTPRoute, while one is asked for or one of before is left."
+    )
     rollout: RolloutStatus | None = Field(default=None, description="The rollout in progress; unset: none is.")
     rejected: Annotated[tuple[RejectedRevision, ...], Field(max_length=32, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Revisions that failed, newest first."

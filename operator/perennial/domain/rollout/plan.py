@@ -4,6 +4,7 @@ Every action carries out an intent that an earlier pass recorded; applying one t
 follows the weights recorded last pass: pods come before weight, and go only well after it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -65,7 +66,30 @@ class SetAutoscaler:
     min_replicas: int
 
 
-Action = CreateRevision | ScaleRevision | MarkDrain | DeleteRevision | DeleteRouter | SetAutoscaler
+@dataclass(frozen=True, slots=True)
+class ApplyRoute:
+    """Bring the HTTPRoute to these weights (revision -> weight, all above 0)."""
+
+    weights: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRoute:
+    """Remove our HTTPRoute: nothing serves, or no Gateway is asked for any more."""
+
+    uid: str
+
+
+Action = (
+    CreateRevision
+    | ScaleRevision
+    | MarkDrain
+    | DeleteRevision
+    | DeleteRouter
+    | SetAutoscaler
+    | ApplyRoute
+    | DeleteRoute
+)
 
 
 def plan(world: World, now: datetime) -> tuple[Action, ...]:
@@ -77,7 +101,7 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
     actions += _drains(world, now)
     if not actions:
         actions += _pruning(world)
-    return (*actions, *_autoscaler(world))
+    return (*actions, *_autoscaler(world), *_route(world))
 
 
 def next_drain(world: World, now: datetime) -> float | None:
@@ -153,6 +177,8 @@ def _draining(world: World) -> list[RevisionSeen]:
     """Revisions that only time keeps from being scaled to zero. The clock alone changes nothing for any other."""
     if world.recorded.stable is not None and world.stable_lost:
         return []
+    if not world.edge.follows:  # a Gateway may still send them requests
+        return []
     return [seen for seen in _others(world) if seen.replicas > 0 and not world.recorded.weight_of(seen.revision)]
 
 
@@ -187,6 +213,18 @@ def _autoscaler(world: World) -> list[Action]:
     if scaling is None or replacing:
         return [SetAutoscaler(None, 0)]
     return [SetAutoscaler(stable.revision, _floor(world))] if stable is not None else []
+
+
+def _route(world: World) -> list[Action]:
+    """The HTTPRoute with the weights of status, also after somebody changed or removed it. Last of all: a route that
+    the server refuses must not keep pods from being scaled."""
+    seen, wanted = world.gateway, world.shares.weights
+    if seen is None or seen.obstacle is not None or seen.unreadable is not None or not world.recorded.routed:
+        return []
+    if not wanted:
+        return [DeleteRoute(seen.route.uid)] if seen.route is not None else []
+    right = seen.route is not None and seen.route.intact and dict(seen.route.weights) == dict(wanted)
+    return [] if right else [ApplyRoute(wanted)]
 
 
 def _floor(world: World) -> int:

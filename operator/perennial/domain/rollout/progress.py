@@ -24,6 +24,7 @@ from perennial.domain.rollout.change import (
     with_traffic,
 )
 from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
 from perennial.domain.rollout.stops import VERIFY_SECONDS, stop
@@ -302,6 +303,9 @@ def _shifting(moment: Moment) -> Change:
         return moment.wait(f"No router is ready: {portion} for {label} waits for one.")
     if confirmed < len(world.routers):
         return moment.wait(f"{confirmed} of {len(world.routers)} routers confirm {portion} for {label}.")
+    if world.edge.waiting is not None:
+        change = moment.wait(f"All routers confirm {portion} for {label}, the Gateway does not: {world.edge.waiting}")
+        return replace(change, requeue=look_seconds(moment.recorded, moment.now, world.gateway))
     if rollout.weight == FULL:
         return _promoted(moment)
     words = f"All routers confirm {portion} for {label}; its requests are counted."
@@ -340,6 +344,9 @@ def _analysing(moment: Moment) -> Change:
     if not any(router.answered for router in world.routers):  # what was counted before says nothing of now
         portion = world.spec.portion(moment.live)
         return moment.wait(f"No router tells its counts, so the canary stays at {portion}.")
+    if world.edge.waiting is not None:
+        portion = world.spec.portion(moment.live)
+        return moment.wait(f"The canary stays at {portion}, because the Gateway does not: {world.edge.waiting}")
     if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return _step_done(moment, finding)
     started = rollout.verified or rollout.state_since

@@ -41,6 +41,7 @@ def recorded_from_status(status: Mapping[str, Any]) -> Recorded:
             for h in status.get("history", [])
         ),
         commands=tuple(status.get("commands", [])),
+        routed="gateway" in status,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,9 @@ def full_status(
         weight = recorded.weight_of(rollout.target.revision)
         status["canary"] = {**_revision_status(rollout.target, seen), "weight": weight}
         status["rollout"].update(_progress(world, change, rollout))
+    route = _route_status(replace(world, recorded=recorded))
+    if route is not None:
+        status["gateway"] = route
     status["conditions"] = merged(
         recorded_conditions,
         _conditions(world, change, recorded_conditions, now),
@@ -44,6 +48,17 @@ def full_status(
         now=rfc3339(now),
     )
     return status
+
+
+def _route_status(world: World) -> JsonObject | None:
+    """How the HTTPRoute stands; None when none is asked for and none is left."""
+    waiting = world.edge.waiting
+    if world.spec.gateway is None and waiting is None:
+        return None
+    if waiting is None and not world.shares.weights:
+        waiting = "Nothing serves yet, so there is no HTTPRoute."
+    words = waiting or "Every Gateway has accepted the HTTPRoute with the weights of status.traffic."
+    return {"accepted": waiting is None, "message": bounded(words)}
 
 
 def _revision_status(ref: RevisionRef, seen: RevisionSeen | None) -> JsonObject:
@@ -125,6 +140,9 @@ def _conditions(world: World, change: Change, before: Sequence[Mapping[str, Any]
         conditions.append(Condition("Progressing", "True", str(rollout.state), change.words))
     if world.trouble is not None:
         return [*conditions, *_stalled(world.trouble.reason, world.trouble.message)]
+    obstacle = world.gateway.obstacle if world.gateway is not None and world.spec.gateway is not None else None
+    if obstacle is not None:
+        return [*conditions, *_stalled(obstacle.reason, obstacle.message)]
     if rollout is not None:
         return [*conditions, *_in_progress(world, change, rollout, now)]
     return [*conditions, *_at_rest(world, change, before)]
@@ -160,6 +178,11 @@ def _at_rest(world: World, change: Change, before: Sequence[Mapping[str, Any]]) 
         if isinstance(world.target, Target) and stable is not None and world.target.revision != stable.revision:
             # The rollout just ended without the version that is asked for: the next pass says what becomes of it.
             reason = str(State.WITHDRAWING)
+            return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
+        edge = replace(world, recorded=change.recorded).edge
+        if edge.waiting is not None:
+            reason = reasons.GATEWAY_NOT_READY if edge.objected else reasons.GATEWAY_PENDING
+            words = f"{words} Requests through the Gateway do not all reach it: {edge.waiting}"
             return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
         return [Condition("Ready", "True", reasons.SERVING, words)]
     target = world.target

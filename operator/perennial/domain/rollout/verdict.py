@@ -14,6 +14,15 @@ from perennial.domain import reasons
 from perennial.domain.rollout import eprocess
 from perennial.domain.rollout.comparison import TESTS, Comparison, Result, compare
 from perennial.domain.rollout.evidence import Evidence, Tally
+from perennial.domain.rollout.metrics import (
+    MAY_FAIL,
+    MetricFinding,
+    condemned,
+    eta_by_looks,
+    looks_left,
+    told,
+    unclear,
+)
 from perennial.domain.rollout.spec import FULL, Analysis, Step
 
 
@@ -26,38 +35,13 @@ class Verdict(StrEnum):
     WAIT = "Wait"
 
 
-class Outcome(StrEnum):
-    """What an extra metric said at one look."""
-
-    PASSED = "Passed"
-    FAILED = "Failed"
-    ERROR = "Error"
-    NO_DATA = "NoData"
-
-
-@dataclass(frozen=True, slots=True)
-class MetricFinding:
-    """The outcome of one Prometheus check; `failed_looks` counts failed answers in a row."""
-
-    name: str
-    outcome: Outcome
-    detail: str = ""
-    failed_looks: int = 0
-
-
-_UNCLEAR = {Outcome.FAILED: "MetricFailing", Outcome.ERROR: "MetricError", Outcome.NO_DATA: "MetricNoData"}
-_UNCLEAR_WORDS = {Outcome.FAILED: "fails", Outcome.ERROR: "cannot be read", Outcome.NO_DATA: "has no data"}
-
 _ABORTS = {"failed": "TooManyFailures", "slow": "TooSlow", "null": reasons.NULL_PREDICTIONS}
 
 _CHANCE = 0.001
 """Less likely than this is not by chance."""
 
-LEANING = frozenset({"MayBeFailing", "PredictionsMayDiffer", _UNCLEAR[Outcome.FAILED]})
+LEANING = frozenset({"MayBeFailing", "PredictionsMayDiffer", MAY_FAIL})
 """Reasons to wait that speak against the canary: more than a lack of evidence."""
-
-METRIC_LOOKS_TO_ABORT = 3
-"""A metric aborts when it fails this many looks in a row: one scrape may be an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +143,7 @@ def find_verdict(
     needed = max(eprocess.clean_requests_needed(c.bad, c.total, c.limit, analysis.alpha / 2) for c in overall)
     if promote_log >= promote_goal:
         needed = 0
-    needed = max(needed, analysis.min_requests - here.canary.requests, 0)
+    needed = 0 if analysis.by_metrics else max(needed, analysis.min_requests - here.canary.requests, 0)
     last = index == len(steps) - 1
     if last and comparison is not None:
         needed = max(needed, comparison.needed)
@@ -171,7 +155,10 @@ def find_verdict(
             here, checks, analysis, step, held_seconds, metrics, promote_log >= promote_goal, last
         )
         verdict, reason = _with_predictions(verdict, reason, comparison, last)
-    eta = _eta(here, needed, analysis, steps, index, held_seconds)
+    if analysis.by_metrics:
+        eta = eta_by_looks(metrics, analysis, steps, index, held_seconds)
+    else:
+        eta = _eta(here, needed, analysis, steps, index, held_seconds)
     return Finding(
         verdict=verdict,
         reason=reason,
@@ -296,9 +283,9 @@ def _judge(
     for check, log in zip(checks, abort_logs, strict=True):
         if check.bad >= analysis.min_failures and log >= -math.log(alpha):
             return Verdict.ABORT, _ABORTS[check.name]
-    if any(m.failed_looks >= METRIC_LOOKS_TO_ABORT for m in metrics):
+    if condemned(metrics) is not None:
         return Verdict.ABORT, "MetricFailed"
-    if here.canary.requests == 0:
+    if here.canary.requests == 0 and not analysis.by_metrics:
         return Verdict.WAIT, "NoTraffic"
     return Verdict.WAIT, ""
 
@@ -313,20 +300,27 @@ def _progress(
     shown_good: bool,
     last: bool,
 ) -> tuple[Verdict, str]:
-    """Whether the step has what it needs; a canary that may be failing is given no more traffic meanwhile."""
-    if here.canary.requests < analysis.min_requests:
+    """Whether the step has what it needs; a canary that may be failing is given no more traffic meanwhile.
+
+    Requests that no router counts make no evidence: there every metric must have passed often enough instead.
+    """
+    if here.canary.requests < analysis.min_requests and not analysis.by_metrics:
         return Verdict.WAIT, "NotEnoughRequests"
-    unclear = [m for m in metrics if m.outcome is not Outcome.PASSED]
-    if unclear:
-        return Verdict.WAIT, _UNCLEAR[unclear[0].outcome]
+    waits = unclear(metrics)
+    if waits is not None:
+        return Verdict.WAIT, waits[0]
     if not shown_good and any(
         check.bad > 0 and eprocess.log_rate_above(check.bad, check.total, check.limit) >= 0 for check in checks
     ):
         return Verdict.WAIT, "MayBeFailing"
+    if analysis.by_metrics and looks_left(metrics):
+        return Verdict.WAIT, "NotEnoughLooks"
     if held_seconds < step.hold_seconds:
         return Verdict.WAIT, "HoldSeconds"
     if not last:
         return Verdict.ADVANCE, "StepDone"
+    if analysis.by_metrics:
+        return Verdict.PROMOTE, "MetricsPassed"
     return (Verdict.PROMOTE, "ShownGood") if shown_good else (Verdict.WAIT, "NotEnoughEvidence")
 
 
@@ -378,6 +372,8 @@ def _sentence(
         counted += f" (stable: {nulls.stable_bad} of {sum(pair.stable_total for pair in nulls.pairs)})"
     if comparison is not None and reason == comparison.reason:
         return f"{counted}; {comparison.words}"
+    if analysis.by_metrics:
+        counted = f"inside the cluster {counted}"
     when = f", about {_long(eta)} at the present traffic" if eta is not None else ""
     if reason in ("TooManyFailures", reasons.NULL_PREDICTIONS):
         beside = ""
@@ -391,14 +387,22 @@ def _sentence(
             f"{place}; {slow.limit:.1%} may."
         )
     if reason == "MetricFailed":
-        failed = next(m for m in metrics if m.failed_looks >= METRIC_LOOKS_TO_ABORT)
+        failed = condemned(metrics)
+        assert failed is not None
         return f"Metric {failed.name} failed {failed.failed_looks} looks in a row: {failed.detail}."
+    if analysis.by_metrics:
+        unseen = "Requests through the Gateway are not counted: metrics decide"
+        counted, when = f"{unseen}; {counted}" if errors.total else unseen, f", about {_long(eta)}" if eta else ""
     if reason == "NoTraffic":
         none = f"No canary request has been counted {place} yet"
         return f"{none}; {needed} without a failure are needed to promote{when}."
-    if reason in _UNCLEAR.values():
-        unclear = next(m for m in metrics if m.outcome is not Outcome.PASSED)
-        return f"{counted}; waiting, because metric {unclear.name} {_UNCLEAR_WORDS[unclear.outcome]}: {unclear.detail}."
+    waits = unclear(metrics)
+    if waits is not None and reason == waits[0]:
+        return f"{counted}; {waits[1]}."
+    if reason == "NotEnoughLooks":
+        return f"{counted}; {told(metrics) or 'no metric was looked at yet'}."
+    if verdict in (Verdict.ADVANCE, Verdict.PROMOTE) and analysis.by_metrics:
+        return f"{counted}; {told(metrics)}; this is within the limits."
     if verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return f"{counted}; this is within the limits."
     if reason == "NotEnoughRequests":
