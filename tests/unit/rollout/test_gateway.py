@@ -270,6 +270,16 @@ def test_a_gateway_that_is_asked_for_later_is_ready_when_it_follows() -> None:
     assert play.condition("Ready") == ("True", "Serving")
 
 
+def test_a_route_is_recorded_before_it_is_made() -> None:
+    play = Play(spec=spec_of(), edge=ToyGateway())
+    play.settle()
+    play.spec = spec_of(gateway=ASK)
+    play.step()
+    assert "gateway" in play.status and edge_of(play).route is None
+    play.step()
+    assert edge_of(play).route is not None
+
+
 def test_a_gateway_that_is_no_longer_asked_for_leaves_no_route() -> None:
     play = play_of()
     play.settle()

@@ -49,7 +49,6 @@ def is_new_intent(world: World, change_status: Mapping[str, Any]) -> bool:
     return bool(
         change_status.get("trafficVersion", 0) != recorded.traffic_version
         or rollout.get("state") != state
-        or ("gateway" in change_status and not recorded.routed)
         or (before is not None and rollout.get("weight") != before.weight)
     )
 

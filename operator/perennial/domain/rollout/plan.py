@@ -216,8 +216,9 @@ def _autoscaler(world: World) -> list[Action]:
 
 
 def _route(world: World) -> list[Action]:
-    """The HTTPRoute with the weights of status, also after somebody changed or removed it. Last of all: a route that
-    the server refuses must not keep pods from being scaled."""
+    """The HTTPRoute with the weights of status, also after somebody changed or removed it; only once status says that
+    there is one, so that none is forgotten. Last of all: one that the server refuses keeps no pods from being scaled.
+    """
     seen, wanted = world.gateway, world.shares.weights
     if seen is None or seen.obstacle is not None or seen.unreadable is not None or not world.recorded.routed:
         return []
