@@ -71,7 +71,7 @@ class ServedModel(Model):
     )
     update_policy: Literal["Manual", "Git", "Direct"] = Field(
         default="Manual",
-        description="Manual: people edit `version`. Git: a newer accepted version becomes a commit or pull request. "
+        description="Manual: people edit `version`. Git: a newer accepted version becomes a commit. "
         "Direct: serve the newest accepted version without Git, kept in status.chosenVersion.",
     )
     artifact: ArtifactRef | None = Field(
@@ -565,7 +565,7 @@ class ModelDeploymentStatus(Status):
     """What serves now, and the rollout in progress."""
 
     url: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Where to send requests.")
-    replicas: Count = Field(default=0, description="Pods of all revisions.")
+    replicas: Count = Field(default=0, description="Pods that stable should have.")
     selector: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="Label selector of the pods, for `kubectl scale` and autoscalers."
     )
