@@ -42,8 +42,7 @@ class Window(Model):
         default=0, description="Fewest rows, and requests, of a test; 0: computed from effect and alpha."
     )
     reference_windows: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=7,
-        description="First windows that become the reference of a model without a baseline. No effect in this version.",
+        default=7, description="First windows that become the reference of a model without a baseline."
     )
 
 
@@ -100,9 +99,7 @@ class Source(Model):
 
     observations: Observations | None = Field(default=None, description="What the routers counted.")
     prometheus: PrometheusSource | None = Field(default=None, description="One number from Prometheus.")
-    performance: Performance | None = Field(
-        default=None, description="The newest labelled data, scored. Not in this version."
-    )
+    performance: Performance | None = Field(default=None, description="The newest labelled data, scored.")
 
 
 class Features(Model):
@@ -181,9 +178,7 @@ class Schedule(Model):
     time_zone: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$")] = Field(
         default="Etc/UTC", description="Time zone of `cron`, by its IANA name."
     )
-    action: Literal["Notify", "Propose", "Retrain"] = Field(
-        default="Retrain", description="What to do then. Notify and Propose: not in this version."
-    )
+    action: Literal["Notify", "Propose", "Retrain"] = Field(default="Retrain", description="What to do then.")
 
 
 class Budget(Model):
@@ -247,7 +242,8 @@ class DriftPolicySpec(Model):
     schedule: Schedule | None = Field(default=None, description="Training by calendar.")
     action: Literal["Notify", "Propose", "Retrain"] = Field(
         default="Notify",
-        description="Notify: a condition and an event. Retrain: start the job. Propose: not in this version.",
+        description="Notify: a condition and an event. Propose: a pull request that edits the TrainingJob's request. "
+        "Retrain: start the job.",
     )
     retrain: Retrain | None = Field(default=None, description="How to retrain, and how often at most.")
     suspend: bool = Field(default=False, description="Test nothing and start nothing.")
