@@ -385,6 +385,46 @@ def _records(kind: str) -> list[Case]:
     ]
 
 
+def _gateway() -> list[Case]:
+    """What traffic.gateway needs, and what it excludes."""
+    kind = "ModelDeployment"
+    metric = {"name": "errors", "prometheus": {"source": "main", "query": "up"}, "max": "0.01"}
+    gateway = {"gateway": {"parentRefs": [{"name": "edge"}], "hostnames": ["*.example.org"]}}
+
+    def through(analysis: Patch, rollout: Patch | None = None, **traffic: Any) -> Patch:
+        checks = {"metrics": [metric], **analysis}
+        return {"rollout": {"analysis": checks, **(rollout or {})}, "traffic": {**gateway, **traffic}}
+
+    needed = (
+        "traffic.gateway needs at least one entry in rollout.analysis.metrics: the routers do not count requests "
+        "through a Gateway, so metrics decide"
+    )
+    excluded = (
+        (
+            "rollout.analysis.latency",
+            "the routers do not time requests through a Gateway; use an entry of rollout.analysis.metrics",
+            through({"latency": {"maxMilliseconds": 100}}),
+        ),
+        (
+            "rollout.analysis.predictions",
+            "the routers do not read answers through a Gateway",
+            through({"predictions": {}}),
+        ),
+        (
+            "rollout.mirrorPercent",
+            "the routers cannot copy requests through a Gateway",
+            through({}, {"mirrorPercent": 20}),
+        ),
+        ("traffic.override", "only the routers let a request choose its revision", through({}, override=True)),
+        ("traffic.stickyHeader", "only the routers keep callers on their revision", through({}, stickyHeader="x-user")),
+    )
+    return [
+        Case(kind, needed, through({}), through({"metrics": []})),
+        *(Case(kind, f"{field} may not be set with traffic.gateway: {why}", through({}), bad)
+          for field, why, bad in excluded),
+    ]  # fmt: skip
+
+
 def _model_deployment() -> list[Case]:
     kind = "ModelDeployment"
     artifact = {"uri": "s3://b/m/", "digest": DIGEST, "format": "sklearn"}
@@ -625,6 +665,7 @@ CASES = (
     *_training_job(),
     *_model_version(),
     *_model_deployment(),
+    *_gateway(),
     *_drift_policy(),
     *_model_names(),
 )

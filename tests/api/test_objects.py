@@ -88,6 +88,12 @@ def test_an_unknown_field_is_refused_by_name(api_server: ApiServer, namespace: s
         ("ModelDeployment", {"model": {"name": "a" * 31}}, "Too long: may not be more than 30 bytes"),
         ("ModelDeployment", {"model": {"servedName": "a/b"}}, "spec.model.servedName in body should match"),
         ("ModelDeployment", {"model": {"servedName": "a" * 64}}, "Too long: may not be more than 63 bytes"),
+        ("ModelDeployment", {"traffic": {"gateway": {"parentRefs": []}}}, "should have at least 1 items"),
+        (
+            "ModelDeployment",
+            {"traffic": {"gateway": {"parentRefs": [{"name": "edge"}], "hostnames": ["a..b"]}}},
+            "spec.traffic.gateway.hostnames[0] in body should match",
+        ),
         ("DriftPolicy", {"schedule": {"cron": "@daily"}}, "spec.schedule.cron"),
         ("DriftPolicy", {"test": {"alpha": "-0.1"}}, "spec.test.alpha in body should match"),
     ],

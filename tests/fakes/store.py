@@ -66,6 +66,10 @@ class MemoryStore:
         """Let the next `times` calls of a verb (get, list, create, apply, status, patch, delete) raise `error`."""
         self._faults.append(_Fault(verb, kind, error, times))
 
+    def heal(self) -> None:
+        """No call fails any more."""
+        self._faults.clear()
+
     def all(self, kind: Kind | None = None) -> list[JsonObject]:
         """Copies of all objects (of a kind), sorted by kind, namespace and name."""
         found = [entry.obj for key, entry in self._entries.items() if kind in (None, key[0])]

@@ -1,7 +1,6 @@
 """A revision's objects, byte for byte: a changed line here would run in everybody's serving pods."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from perennial.api.crdgen import ROOT
 from perennial.app.settings import Settings
 from perennial.app.wiring import runtime_table
 from perennial.domain.revision import Resolved, resolve_runtime
-from perennial.domain.rollout.smoke import Samples
-from perennial.domain.rollout.spec import Scaling
+from perennial.domain.rollout.spec import GatewayRoute, Parent, Scaling
 from perennial.domain.rollout.world import Artifact, Target
+from perennial.render.gateway import http_route, is_attached, weights_of
 from perennial.render.serving import autoscaler, revision_deployment, revision_service
-from perennial.render.smoke import smoke_job
 from perennial.render.training_containers import StepImage
 from tests.support.golden import as_yaml, check
 
@@ -77,18 +75,17 @@ def test_a_revision_with_its_own_container_on_gpus() -> None:
     check("serving/own-container.yaml", as_yaml([revision_service(mdep, own), revision_deployment(mdep, own, 1, STEP)]))
 
 
-def test_the_job_that_sends_sample_inputs() -> None:
-    template = {"tolerations": [{"key": "gpu", "operator": "Exists"}], "securityContext": {"runAsUser": 1000}}
-    samples = Samples("pvc://models/rain/samples/sha256-5.csv", "sha256:" + "5" * 64)
-    mdep = owner(
-        model={"name": "rain", "servedName": "forecast"}, storage={"secretRef": {"name": "store"}}, template=template
-    )
-    asked = replace(target(), samples=samples)
-    check("serving/smoke.yaml", as_yaml([smoke_job(mdep, asked, "rain-smoke-00000001-1", 400, 3600, STEP)]))
-
-
 def test_the_autoscaler_of_stable() -> None:
     check("serving/autoscaler.yaml", as_yaml([autoscaler(owner(), Scaling(1, 6, 70), "1a2b3c4d", 4)]))
+
+
+def test_the_route_of_gateways() -> None:
+    parents = (Parent("edge"), Parent("inner", section="models", port=8443))
+    route = GatewayRoute(parents, ("rain.example.org", "*.models.example.org"))
+    weights, ports = {"1a2b3c4d": 95, "5e6f7a8b": 5}, {"1a2b3c4d": 8080, "5e6f7a8b": 9000}
+    made = http_route(owner(), route, weights, ports)
+    check("serving/route.yaml", as_yaml([made]))
+    assert weights_of(made) == weights and is_attached(made, made)
 
 
 def test_gpus_are_never_asked_for_twice_inside_a_revision() -> None:

@@ -35,6 +35,7 @@ def status_lines(family: Family) -> list[str]:
     lines = [f"ModelDeployment {mdep['metadata']['namespace']}/{mdep['metadata']['name']}: {headline(mdep)}"]
     lines += _arm("stable", status.get("stable"), status.get("traffic", ()))
     lines += _arm("canary", status.get("canary"), status.get("traffic", ()))
+    lines += _gateway(status.get("gateway"))
     lines += _rollout(status.get("rollout"))
     lines += _versions(family)
     lines += [line for policy in family.policies for line in _policy(policy)]
@@ -66,6 +67,16 @@ def _arm(name: str, arm: Mapping[str, Any] | None, traffic: Iterable[Mapping[str
     return [f"  {name:<8} {version}  revision {arm['revision']}  {weight} % of requests  {ready}"]
 
 
+def _gateway(route: Mapping[str, Any] | None) -> list[str]:
+    if not route:
+        return []
+    word = "accepted" if route.get("accepted") else "not accepted"
+    return [
+        f"  gateway  {word}: {route.get('message', '')}",
+        "           requests through it are not counted below; metrics decide about a canary",
+    ]
+
+
 def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
     if not rollout:
         return []
@@ -83,7 +94,6 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
         if analysis.get("reason"):
             lines.append(f"           {analysis.get('verdict', '')}: {analysis['reason']}")
         lines += _predictions(analysis.get("predictions"))
-    lines += _smoke(rollout.get("smoke"))
     lines += [
         f"           {_SAID[word['said']]} by {word['by']} at {word['weight']} %, {word['time']}"
         for word in rollout.get("approvals", ())
@@ -91,22 +101,6 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
     if rollout.get("etaSeconds") is not None:
         lines.append(f"           about {rollout['etaSeconds']} s to go at this rate of requests")
     return lines
-
-
-def _smoke(smoke: Mapping[str, Any] | None) -> list[str]:
-    """What became of sample inputs."""
-    if not smoke:
-        return []
-    if "sent" not in smoke:
-        return [
-            f"           sample inputs: {smoke.get('trouble') or ('passed over' if smoke.get('over') else 'under way')}"
-        ]
-    took = f"half within {smoke.get('p50Milliseconds', 0)} ms, 95 % within {smoke.get('p95Milliseconds', 0)} ms"
-    lines = [
-        f"           sample inputs: {smoke.get('failures', 0)} of {smoke['sent']} requests failed, answered {took}",
-        *([f"           first failure: {smoke['first']}"] if smoke.get("first") else []),
-    ]
-    return [*lines, *([f"           {smoke['skew']}"] if smoke.get("skew") else [])]
 
 
 def _predictions(compared: Mapping[str, Any] | None) -> list[str]:

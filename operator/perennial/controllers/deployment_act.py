@@ -1,29 +1,30 @@
 """Carries out the actions of a ModelDeployment's decision. Every one is idempotent and touches only what is ours."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perennial.api import kinds, names
 from perennial.api.kinds import Kind
+from perennial.controllers.deployment_gateway import GatewayRoutes, ports_of
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Conflict, Forbidden, NameTaken
 from perennial.domain.rollout.plan import (
     Action,
+    ApplyRoute,
     CreateRevision,
     DeleteRevision,
+    DeleteRoute,
     DeleteRouter,
-    DeleteSmoke,
     MarkDrain,
-    RunSmoke,
     ScaleRevision,
     SetAutoscaler,
 )
 from perennial.domain.rollout.world import World
 from perennial.ports import ObjectStore, PatchTarget
+from perennial.render.ownership import is_controlled_by
 from perennial.render.router import client_service
 from perennial.render.serving import autoscaler, revision_deployment, revision_name, revision_service
-from perennial.render.smoke import smoke_job
 from perennial.render.training_containers import StepImage
 from perennial.runtime.cache import Cache
 
@@ -31,10 +32,19 @@ from perennial.runtime.cache import Cache
 class DeploymentActor:
     """The only writer of a ModelDeployment's children."""
 
-    def __init__(self, store: ObjectStore, cache: Cache, fleet: RouterFleet, step: StepImage, manager: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: Cache,
+        fleet: RouterFleet,
+        routes: GatewayRoutes,
+        step: StepImage,
+        manager: str,
+    ) -> None:
         self._store = store
         self._cache = cache
         self._fleet = fleet
+        self._routes = routes
         self._step = step
         self._manager = manager
         self._unscaled: dict[tuple[str, str], str] = {}
@@ -74,14 +84,13 @@ class DeploymentActor:
                 await self._store.delete(kinds.DEPLOYMENT, namespace, name, uid=uid)
             case DeleteRouter(pod, uid):
                 await self._store.delete(kinds.POD, namespace, pod, uid=uid)
-            case RunSmoke(target, name, requests, seconds):
-                await self._post(
-                    deployment, kinds.JOB, smoke_job(deployment, target, name, requests, seconds, self._step)
-                )
-            case DeleteSmoke(name, uid):
-                await self._store.delete(kinds.JOB, namespace, name, uid=uid)
             case SetAutoscaler(revision, min_replicas):
                 await self._set_autoscaler(deployment, world, revision, min_replicas)
+            case ApplyRoute(weights):
+                assert world.spec.gateway is not None
+                await self._routes.apply(deployment, world.spec.gateway, weights, ports_of(world.revisions))
+            case DeleteRoute(uid):
+                await self._routes.delete(deployment, uid)
 
     async def _patch(self, world: World, revision: str, uid: str, body: Mapping[str, Any]) -> None:
         name = revision_name(world.name, revision)
@@ -97,7 +106,7 @@ class DeploymentActor:
         found = self._cache.get(kinds.SERVICE, meta["namespace"], meta["name"])
         if found is None:
             await self._post(deployment, kinds.SERVICE, wanted)
-        elif _is_ours(found, deployment) and found["spec"].get("selector") != wanted["spec"]["selector"]:
+        elif is_controlled_by(found, deployment) and found["spec"].get("selector") != wanted["spec"]["selector"]:
             self._cache.upsert(await self._apply(wanted, found))
 
     async def _set_autoscaler(
@@ -108,7 +117,7 @@ class DeploymentActor:
             if self._unscaled.get(key) == uid:
                 return
             found = await self._store.get(kinds.HPA, *key)
-            if found is not None and _is_ours(found, deployment):
+            if found is not None and is_controlled_by(found, deployment):
                 await self._store.delete(kinds.HPA, *key, uid=found["metadata"]["uid"])
             self._unscaled[key] = uid
             return
@@ -117,7 +126,7 @@ class DeploymentActor:
         wanted = autoscaler(deployment, world.spec.scaling, revision, min_replicas)
         if found is None:
             await self._post(deployment, kinds.HPA, wanted)
-        elif not _is_ours(found, deployment):
+        elif not is_controlled_by(found, deployment):
             raise _taken(wanted)
         elif any(found["spec"].get(key) != value for key, value in wanted["spec"].items()):
             await self._apply(wanted, found)
@@ -149,15 +158,10 @@ class DeploymentActor:
             found = await self._store.get(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
             if found is None:
                 raise
-            if not _is_ours(found, deployment):
+            if not is_controlled_by(found, deployment):
                 raise _taken(obj) from error
             made = found
         self._cache.upsert(made)
-
-
-def _is_ours(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
-    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
-    return any(ref.get("controller") and ref.get("uid") == owner["metadata"]["uid"] for ref in references)
 
 
 def _taken(obj: Mapping[str, Any]) -> NameTaken:

@@ -1,4 +1,4 @@
-"""The Prometheus checks of rollouts: asked every METRICS_SECONDS while the canary's requests are counted.
+"""The Prometheus checks of rollouts: asked every LOOK_SECONDS while the canary's requests are counted.
 
 A provider that hangs must not hold up a pass, because the routers' counts may call for an abort meanwhile: its answer
 is waited for PATIENCE_SECONDS, then a later pass takes it. Failed, error and no data are kept apart; must not judge.
@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from perennial.domain.errors import PerennialError
+from perennial.domain.rollout.metrics import LOOK_SECONDS, MetricFinding, Outcome
 from perennial.domain.rollout.spec import Analysis, MetricCheck
-from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.domain.rollout.world import Recorded
 from perennial.ports import MetricsSource
 
-METRICS_SECONDS = 10.0
 PATIENCE_SECONDS = 0.5
 
 
@@ -55,7 +54,7 @@ class MetricLooks:
             await self._ask(look, checks, now)
         elif look.asking is not None:
             _take(look)
-        elif (now - look.asked).total_seconds() >= METRICS_SECONDS:
+        elif (now - look.asked).total_seconds() >= LOOK_SECONDS:
             look.asked = now
             await self._ask(look, checks, now)
         return look.findings
@@ -74,10 +73,10 @@ class MetricLooks:
     async def _answers(
         self, before: tuple[MetricFinding, ...], checks: tuple[MetricCheck, ...], now: datetime
     ) -> tuple[MetricFinding, ...]:
-        failed = {finding.name: finding.failed_looks for finding in before}
-        return tuple(await asyncio.gather(*(self._answer(check, failed.get(check.name, 0), now) for check in checks)))
+        last = {finding.name: finding for finding in before}
+        return tuple(await asyncio.gather(*(self._answer(check, last[check.name], now) for check in checks)))
 
-    async def _answer(self, check: MetricCheck, failed: int, now: datetime) -> MetricFinding:
+    async def _answer(self, check: MetricCheck, last: MetricFinding, now: datetime) -> MetricFinding:
         if self._source is None:
             return MetricFinding(check.name, Outcome.ERROR, f'no source named "{check.source}" is configured')
         try:
@@ -87,11 +86,12 @@ class MetricLooks:
         value = sample.value
         if value is None or value != value:
             return MetricFinding(check.name, Outcome.NO_DATA, sample.detail or "the query gives no number")
+        failed = last.failed_looks + 1
         if check.minimum is not None and value < check.minimum:
-            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is below {check.minimum:g}", failed + 1)
+            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is below {check.minimum:g}", failed)
         if check.maximum is not None and value > check.maximum:
-            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is above {check.maximum:g}", failed + 1)
-        return MetricFinding(check.name, Outcome.PASSED, f"{value:g}")
+            return MetricFinding(check.name, Outcome.FAILED, f"{value:g} is above {check.maximum:g}", failed)
+        return MetricFinding(check.name, Outcome.PASSED, f"{value:g}", passed_looks=last.passed_looks + 1)
 
 
 def _unanswered(check: MetricCheck) -> MetricFinding:

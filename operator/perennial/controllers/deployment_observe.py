@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from perennial.api import kinds, names
+from perennial.controllers.deployment_gateway import GatewayRoutes
 from perennial.controllers.deployment_metrics import MetricLooks
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain import reasons
@@ -21,8 +22,6 @@ from perennial.domain.rollout.commands import read_command
 from perennial.domain.rollout.pods import PodTrouble, trouble_of
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
-from perennial.domain.rollout.smoke import JobSeen, is_smoke_job
-from perennial.domain.rollout.smoke_job import read_job
 from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import VERIFY_SECONDS
@@ -32,8 +31,6 @@ from perennial.domain.times import parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
-JOB_LABEL = "batch.kubernetes.io/job-name"
-"""By Kubernetes on each pod of a Job."""
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -53,12 +50,14 @@ class DeploymentObserver:
         self,
         cache: Cache,
         fleet: RouterFleet,
+        routes: GatewayRoutes,
         reports: RouterReports,
         metrics: MetricsSource | None,
         runtimes: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._cache = cache
         self._fleet = fleet
+        self._routes = routes
         self._reports = reports
         self._metrics = MetricLooks(metrics)
         self._runtimes = runtimes
@@ -95,7 +94,7 @@ class DeploymentObserver:
                 if name in versions
             },
             trouble=self._trouble(deployment, spec),
-            smoke_jobs=self._smoke_jobs(deployment, now),
+            gateway=await self._routes.look(deployment, spec.gateway, recorded, revisions, now),
         )
 
     def forget(self, namespace: str, name: str) -> None:
@@ -138,20 +137,6 @@ class DeploymentObserver:
             trouble=trouble.words,
             unschedulable_since=trouble.unschedulable_since,
             drain_until=parse_time(drain) if drain else None,
-        )
-
-    def _smoke_jobs(self, deployment: JsonObject, now: datetime) -> tuple[JobSeen, ...]:
-        """The Jobs that send sample inputs, with what their pods say."""
-        meta = deployment["metadata"]
-        jobs = [
-            obj
-            for obj in self._cache.owned_by(meta["uid"])
-            if obj["kind"] == kinds.JOB.kind and is_smoke_job(meta["name"], obj["metadata"]["name"])
-        ]
-        return tuple(
-            read_job(job, self._cache.list(kinds.POD, meta["namespace"], {JOB_LABEL: job["metadata"]["name"]}), now)
-            for job in jobs
-            if not job["metadata"].get("deletionTimestamp")
         )
 
     def _pods(self, namespace: str, obj: JsonObject) -> list[JsonObject]:
@@ -225,11 +210,6 @@ class DeploymentObserver:
 
     def _trouble(self, deployment: JsonObject, spec: DeploymentSpec) -> Trouble | None:
         """What a person must set right, whatever is going on."""
-        if (deployment["spec"].get("traffic") or {}).get("gateway"):
-            return Trouble(
-                reasons.GATEWAY_UNSUPPORTED,
-                "spec.traffic.gateway is set, but this release routes with its own router only: remove it.",
-            )
         if spec.update_policy != "Git":
             return None
         meta = deployment["metadata"]

@@ -8,6 +8,7 @@ from typing import Any
 from perennial.api import kinds, names
 from perennial.api.kinds import MODEL_DEPLOYMENT, Kind
 from perennial.controllers.deployment_act import DeploymentActor
+from perennial.controllers.deployment_gateway import GatewayRoutes
 from perennial.controllers.deployment_observe import DeploymentObserver
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain.conditions import Condition, merged
@@ -62,8 +63,9 @@ class ModelDeploymentController:
         self._clock = clock
         self._manager = names.FIELD_MANAGER_PREFIX + self.name
         self._fleet = RouterFleet(store, cache, routers, self._manager)
-        self._observer = DeploymentObserver(cache, self._fleet, reports, sources, settings.runtimes)
-        self._actor = DeploymentActor(store, cache, self._fleet, settings.step, self._manager)
+        self._routes = GatewayRoutes(store, self._manager)
+        self._observer = DeploymentObserver(cache, self._fleet, self._routes, reports, sources, settings.runtimes)
+        self._actor = DeploymentActor(store, cache, self._fleet, self._routes, settings.step, self._manager)
 
     def keys_for(self, obj: JsonObject, cache: Cache) -> Iterable[Key]:
         """ModelVersions wake the deployments of their model, routers those in a rollout, GitSyncs those under Git."""
@@ -86,6 +88,7 @@ class ModelDeploymentController:
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             self._observer.forget(key.namespace, key.name)
             self._actor.forget(key.namespace, key.name)
+            self._routes.forget(key.namespace, key.name)
             for family in (metrics.ROLLOUT_INFO, metrics.ROLLOUTS_TOTAL):
                 family.remove_by_labels({"namespace": key.namespace, "name": key.name})
             return DONE

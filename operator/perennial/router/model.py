@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from perennial.domain.rollout.gateway import answering_shares
+
 _GRPC = "-grpc"
 
 
@@ -214,17 +216,8 @@ def effective_weights(deployment: Deployment, ready: Set[str]) -> dict[str, int]
     Empty when status.traffic is.
     """
     wanted = {share.revision: share.weight for share in deployment.traffic}
-    if sum(wanted.values()) == 0:
-        return {}
     answering = [r for r in wanted if deployment.clusters_of(r, deployment.cluster(r)) <= ready]
-    if not answering:
-        return wanted
-    result = {revision: wanted[revision] if revision in answering else 0 for revision in wanted}
-    missing = sum(wanted.values()) - sum(result.values())
-    if missing:
-        heir = deployment.stable if deployment.stable in answering else max(answering, key=lambda r: wanted[r])
-        result[heir] += missing
-    return result
+    return answering_shares(wanted, answering, deployment.stable)
 
 
 def effective_picks(deployment: Deployment, ready: Set[str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ WRITE_BACK_PENDING = Gauge(
 )
 ROLLOUT_INFO = Gauge(
     "perennial_rollout_info",
-    "Canary weight in percent of each deployment (0: none in progress).",
+    "Canary weight in percent of each deployment (0: no canary, or one without weight yet).",
     ("namespace", "name"),
     registry=REGISTRY,
 )

@@ -347,7 +347,6 @@ async def test_a_missing_version_waits_and_is_served_when_it_comes() -> None:
     ("spec", "reason", "words"),
     [
         ({"runtime": "triton"}, "UnknownRuntime", "known: sklearn"),
-        ({"traffic": {"gateway": {"parentRefs": [{"name": "g"}]}}}, "GatewayUnsupported", "remove it"),
         ({"model": {"updatePolicy": "Git"}}, "NoGitSync", "no GitSync of this namespace"),
         ({"model": {"name": "snow"}}, "VersionOfOtherModel", 'model "rain", not of "snow"'),
     ],

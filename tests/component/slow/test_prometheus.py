@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from perennial.adapters.prometheus import Prometheus as Adapter
 from perennial.adapters.prometheus import PrometheusSource
-from perennial.controllers.deployment_metrics import METRICS_SECONDS
+from perennial.domain.rollout.metrics import LOOK_SECONDS
 from tests.component.serving.rig import V1, V2, Rig
 from tests.fakes.clock import FakeClock
 from tests.support import prometheus
@@ -72,7 +72,7 @@ class Stand:
 
     async def looks(self, count: int) -> None:
         """Time for so many looks at the metric."""
-        await self.rig.cluster.run_for(count * METRICS_SECONDS)
+        await self.rig.cluster.run_for(count * LOOK_SECONDS)
 
     async def ends(self) -> str | None:
         await self.rig.cluster.run_until(lambda: self.rig.state == "Rest", seconds=120)

@@ -1,8 +1,7 @@
 """A toy cluster for rollout decisions: applies statuses and actions to frozen worlds, with no API server and no clock.
 
 Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`, and unless `silent`
-they tell the `inputs` of revisions (of one not in it: that its server does not tell). A smoke Job has answered after
-a second, as `replay` says. Failures follow `error_rates`, or
+they tell the `inputs` of revisions (of one not in it: that its server does not tell). Failures follow `error_rates`, or
 `rates` where they change in time; with `rng` requests and failures are random.
 """
 
@@ -23,19 +22,18 @@ from perennial.domain.rollout.evidence import Reading
 from perennial.domain.rollout.failures import Arm
 from perennial.domain.rollout.plan import (
     Action,
+    ApplyRoute,
     CreateRevision,
     DeleteRevision,
+    DeleteRoute,
     DeleteRouter,
-    DeleteSmoke,
     MarkDrain,
-    RunSmoke,
     ScaleRevision,
     SetAutoscaler,
 )
 from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
-from perennial.domain.rollout.smoke import Answers, JobSeen
 from perennial.domain.rollout.spec import read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import (
@@ -48,17 +46,12 @@ from perennial.domain.rollout.world import (
     World,
 )
 from perennial.domain.times import parse_time
+from tests.unit.rollout.toy_gateway import ToyGateway
 
 T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 PER_SECOND = 100
 COPIES = "/copies"
 """Marks the counts of a revision that come from copies of requests."""
-
-
-def all_good(action: RunSmoke) -> JobSeen:
-    """The end of a smoke Job whose requests were all answered."""
-    answers = Answers(sent=action.requests, good=action.requests)
-    return JobSeen(action.name, f"uid-{action.name}", started=True, over=True, answers=answers)
 
 
 def digest(letter: str) -> str:
@@ -77,11 +70,13 @@ def spec_of(**rollout: Any) -> dict[str, Any]:
     steps = rollout.pop("steps", [{"weight": 5}, {"weight": 25}, {"weight": 50}])
     replicas = rollout.pop("replicas", 1)
     suspend = rollout.pop("suspend", False)
+    gateway = {"traffic": {"gateway": rollout.pop("gateway")}} if "gateway" in rollout else {}
     return {
         "model": {"name": "rain"},
         "replicas": replicas,
         "suspend": suspend,
         "rollout": {"steps": steps, "analysis": analysis, **rollout},
+        **gateway,
     }
 
 
@@ -117,9 +112,7 @@ class Play:
     inputs: dict[str, Signature | None] = field(default_factory=dict)
     silent: bool = False
     predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    replay: Callable[[RunSmoke], JobSeen] = all_good
-    jobs: dict[str, RunSmoke] = field(default_factory=dict)
-    jobs_seen: dict[str, JobSeen] = field(default_factory=dict)
+    edge: ToyGateway | None = None
 
     @property
     def recorded(self) -> Recorded:
@@ -156,7 +149,7 @@ class Play:
             commit=self.commit,
             authors=self.authors,
             command=self.command,
-            smoke_jobs=tuple(self.jobs_seen.values()),
+            gateway=self.edge.seen(self.spec, self.status) if self.edge is not None else None,
             **self.more,
         )
 
@@ -192,7 +185,6 @@ class Play:
         for _ in range(seconds):
             self.now += timedelta(seconds=every)
             self._serve(every)
-            self.jobs_seen = {name: self.replay(made) for name, made in self.jobs.items()}
             self.settle()
 
     def run(self, seconds: int, until: str = "Rest") -> int:
@@ -320,14 +312,14 @@ class Play:
                 self.revisions[revision] = replace(self.revisions[revision], drain_until=parse_time(at) if at else None)
             case DeleteRevision(revision, _):
                 del self.revisions[revision]
-            case RunSmoke():
-                assert action.name not in self.jobs
-                self.jobs[action.name] = action
-                self.jobs_seen[action.name] = JobSeen(action.name, f"uid-{action.name}")
-            case DeleteSmoke(name, _):
-                del self.jobs[name], self.jobs_seen[name]
             case DeleteRouter(pod, _):
                 self.routers.remove(pod)
+            case ApplyRoute(weights):
+                assert self.edge is not None
+                self.edge.apply(self.spec, weights)
+            case DeleteRoute(_):
+                assert self.edge is not None
+                self.edge.route = None
 
     def _seen(self, made: Target, replicas: int) -> RevisionSeen:
         ready = 0 if made.revision in self.stuck else replicas

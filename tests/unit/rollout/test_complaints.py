@@ -17,8 +17,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from perennial.domain.rollout.metrics import MetricFinding, Outcome
 from perennial.domain.rollout.plan import ScaleRevision, SetAutoscaler
-from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from tests.unit.rollout.play import Play, spec_of, started, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"

@@ -11,9 +11,9 @@ import pytest
 from perennial.api import kinds
 from perennial.api.v1alpha1.model_deployment import Rollout as RolloutSpec
 from perennial.domain.revision import revision_hash
+from perennial.domain.rollout.metrics import MetricFinding, Outcome
 from perennial.domain.rollout.plan import Action, MarkDrain, ScaleRevision, SetAutoscaler
 from perennial.domain.rollout.state import AT_REST, TRANSITIONS, State
-from perennial.domain.rollout.verdict import MetricFinding, Outcome
 from perennial.router.model import Deployment, Share, effective_weights
 from tests.component.serving.rig import V2, Rig
 from tests.unit.rollout.play import Play, spec_of, target

@@ -8,9 +8,10 @@ import pytest
 
 from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.failures import Arm
+from perennial.domain.rollout.metrics import MetricFinding, Outcome
 from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.spec import Analysis, Latency, Step
-from perennial.domain.rollout.verdict import Finding, MetricFinding, Outcome, Verdict, find_verdict, must_abort
+from perennial.domain.rollout.verdict import Finding, Verdict, find_verdict, must_abort
 from tests.support.simulate import ONE, THREE, Ending, Scenario, Steady, first_abort, runs, share_of
 
 STRICT = Analysis(max_error_rate=0.01)

@@ -42,7 +42,8 @@ class Window(Model):
         default=0, description="Fewest rows, and requests, of a test; 0: computed from effect and alpha."
     )
     reference_windows: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=7, description="First windows that become the reference of a model without a baseline."
+        default=7,
+        description="First windows that become the reference of a model without a baseline. No effect in this version.",
     )
 
 
@@ -99,7 +100,9 @@ class Source(Model):
 
     observations: Observations | None = Field(default=None, description="What the routers counted.")
     prometheus: PrometheusSource | None = Field(default=None, description="One number from Prometheus.")
-    performance: Performance | None = Field(default=None, description="The newest labelled data, scored.")
+    performance: Performance | None = Field(
+        default=None, description="The newest labelled data, scored. Not in this version."
+    )
 
 
 class Features(Model):
@@ -178,7 +181,9 @@ class Schedule(Model):
     time_zone: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$")] = Field(
         default="Etc/UTC", description="Time zone of `cron`, by its IANA name."
     )
-    action: Literal["Notify", "Propose", "Retrain"] = Field(default="Retrain", description="What to do then.")
+    action: Literal["Notify", "Propose", "Retrain"] = Field(
+        default="Retrain", description="What to do then. Notify and Propose: not in this version."
+    )
 
 
 class Budget(Model):
@@ -242,8 +247,7 @@ class DriftPolicySpec(Model):
     schedule: Schedule | None = Field(default=None, description="Training by calendar.")
     action: Literal["Notify", "Propose", "Retrain"] = Field(
         default="Notify",
-        description="Notify: a condition and an event. Propose: a pull request that edits the TrainingJob's request. "
-        "Retrain: start the job.",
+        description="Notify: a condition and an event. Retrain: start the job. Propose: not in this version.",
     )
     retrain: Retrain | None = Field(default=None, description="How to retrain, and how often at most.")
     suspend: bool = Field(default=False, description="Test nothing and start nothing.")

@@ -76,14 +76,16 @@ class WriteBack(Model):
     """Whether and how decisions become commits."""
 
     method: Literal["None", "Commit", "PullRequest"] = Field(
-        default="None", description="None, a commit on the branch, or a pull request."
+        default="None", description="None, or a commit on the branch. PullRequest: not in this version."
     )
     branch: RefName | None = Field(default=None, description="Branch to write to; ref.branch when unset.")
     secret_ref: SecretRef | None = Field(
         default=None, description="Credentials for writing; those for reading when unset."
     )
     author: Author = Field(default=Author(), description="Who the commits are by.")
-    signing_secret_ref: SecretRef | None = Field(default=None, description="Secret with the key that signs commits.")
+    signing_secret_ref: SecretRef | None = Field(
+        default=None, description="Secret with the key that signs commits. Not in this version."
+    )
     paths: Annotated[tuple[RepositoryPath, ...], Field(max_length=64, json_schema_extra=SET_LIST)] = Field(
         default=(), description="Paths that may be written; everything below `path` when empty."
     )
@@ -149,8 +151,8 @@ class GitSyncSpec(Model):
     max_prune_percent: Percent = Field(
         default=50, description="Most objects that one sync may delete, counted from 10 objects up."
     )
-    verify: Verify | None = Field(default=None, description="Apply signed commits only.")
-    webhook: Webhook | None = Field(default=None, description="Look at once when the forge calls.")
+    verify: Verify | None = Field(default=None, description="Apply signed commits only. Not in this version.")
+    webhook: Webhook | None = Field(default=None, description="Look at once when the forge calls. Not in this version.")
     write_back: WriteBack = Field(default=WriteBack(), description="Whether and how decisions become commits.")
     suspend: bool = Field(default=False, description="Apply nothing and write nothing.")
 

@@ -16,6 +16,7 @@ from perennial.api.v1alpha1.common import (
     Storage,
 )
 from perennial.api.v1alpha1.types import (
+    HOSTNAME,
     MAX_INTEGER,
     THIRTY_DAYS,
     Command,
@@ -33,6 +34,7 @@ from perennial.api.v1alpha1.types import (
     Label,
     ModelName,
     Name,
+    ObjectName,
     Percent,
     PersonName,
     PositiveDecimal,
@@ -69,7 +71,7 @@ class ServedModel(Model):
     )
     update_policy: Literal["Manual", "Git", "Direct"] = Field(
         default="Manual",
-        description="Manual: people edit `version`. Git: a newer accepted version becomes a commit or pull request. "
+        description="Manual: people edit `version`. Git: a newer accepted version becomes a commit. "
         "Direct: serve the newest accepted version without Git, kept in status.chosenVersion.",
     )
     artifact: ArtifactRef | None = Field(
@@ -216,15 +218,6 @@ class Analysis(Model):
     )
 
 
-class Smoke(Model):
-    """Sample inputs of the version, from its reference.csv, that are sent to the canary before any other request."""
-
-    requests: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        description="How many requests, one sample each; they count as evidence. 361 clean ones show a failure rate "
-        "below 0.02 at alpha 0.01."
-    )
-
-
 _DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
 
 
@@ -243,9 +236,6 @@ class Rollout(Model):
         default=_DEFAULT_STEPS, description="Weights of the canary, strictly rising; 100 follows by itself."
     )
     analysis: Analysis = Field(default=Analysis(), description="When a canary is promoted or aborted.")
-    smoke: Smoke | None = Field(
-        default=None, description="Send sample inputs of the version first; nobody gets the answers."
-    )
     mirror_percent: Percent = Field(
         default=0,
         description="Percent of the requests that a canary is sent copies of before its first weight; nobody gets its "
@@ -275,23 +265,21 @@ class Rollout(Model):
 class ParentRef(Model):
     """A Gateway that the route attaches to."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the Gateway.")
-    section_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
-        default=None, description="One listener of it."
-    )
+    name: ObjectName = Field(description="Name of the Gateway.")
+    section_name: ObjectName | None = Field(default=None, description="One listener of it.")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="One port of it.")
 
 
 class GatewayRoute(Model):
-    """Use Gateway API in place of our router."""
+    """An HTTPRoute from Gateways straight to the pods, with the weights of the rollout."""
 
     parent_refs: Annotated[tuple[ParentRef, ...], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC_LIST)] = (
         Field(description="Gateways, in this namespace, that the route attaches to.")
     )
     hostnames: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
+        tuple[Annotated[str, Field(min_length=1, max_length=253, pattern=HOSTNAME)], ...],
         Field(max_length=16, json_schema_extra=SET_LIST),
-    ] = Field(default=(), description="Hosts that the route takes.")
+    ] = Field(default=(), description="Hosts that the route takes; all that its listeners take when unset.")
 
 
 class Traffic(Model):
@@ -314,7 +302,10 @@ class Traffic(Model):
         default=None,
         description="Requests with the same value of this header go to the same revision while the weights stand.",
     )
-    gateway: GatewayRoute | None = Field(default=None, description="Use Gateway API in place of our router.")
+    gateway: GatewayRoute | None = Field(
+        default=None,
+        description="Take requests from Gateways too, past the routers; rollout.analysis.metrics decide then.",
+    )
 
 
 class Observation(Model):
@@ -327,6 +318,35 @@ class Observation(Model):
     max_rows_per_request: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=32, description="Rows of one request that are binned."
     )
+
+
+_NEEDS_ROUTERS = (
+    (
+        "rollout.analysis.latency",
+        "!has(self.rollout.analysis.latency)",
+        "the routers do not time requests through a Gateway; use an entry of rollout.analysis.metrics",
+    ),
+    (
+        "rollout.analysis.predictions",
+        "!has(self.rollout.analysis.predictions)",
+        "the routers do not read answers through a Gateway",
+    ),
+    (
+        "rollout.mirrorPercent",
+        "self.rollout.mirrorPercent == 0",
+        "the routers cannot copy requests through a Gateway",
+    ),
+    (
+        "traffic.override",
+        "!self.traffic.override",
+        "only the routers let a request choose its revision",
+    ),
+    (
+        "traffic.stickyHeader",
+        "!has(self.traffic.stickyHeader)",
+        "only the routers keep callers on their revision",
+    ),
+)
 
 
 class ModelDeploymentSpec(Model):
@@ -348,6 +368,15 @@ class ModelDeploymentSpec(Model):
             "!has(self.rollout.analysis.predictions) || !has(self.traffic.stickyHeader)",
             "rollout.analysis.predictions and traffic.stickyHeader may not both be set: callers who keep a revision "
             "ask canary and stable different things",
+        ),
+        Rule(
+            "!has(self.traffic.gateway) || size(self.rollout.analysis.metrics) > 0",
+            "traffic.gateway needs at least one entry in rollout.analysis.metrics: the routers do not count requests "
+            "through a Gateway, so metrics decide",
+        ),
+        *(
+            Rule(f"!has(self.traffic.gateway) || {without}", f"{field} may not be set with traffic.gateway: {why}")
+            for field, without, why in _NEEDS_ROUTERS
         ),
     )
 
@@ -455,32 +484,6 @@ class ApprovalStatus(Model):
     time: Timestamp = Field(description="When.")
 
 
-class SmokeStatus(Model):
-    """Sample inputs that were sent to the canary, and what became of them."""
-
-    requests: Count = Field(description="How many are to be sent.")
-    attempt: Count = Field(description="The Job's number; 0: none is made.")
-    attempt_time: Timestamp = Field(description="Since when.")
-    over: bool = Field(default=False, description="Whether the rollout has gone on.")
-    trouble: Sentence | None = Field(default=None, description="Why the last Job left no report.")
-    sent: Count | None = Field(default=None, description="Requests that were sent.")
-    failures: Count | None = Field(default=None, description="Those that failed.")
-    good: Count | None = Field(default=None, description="Those that were answered with values.")
-    nulls: Count | None = Field(default=None, description="Answers with a missing, NaN or infinite value.")
-    unreadable: Count | None = Field(default=None, description="Answers of no known form.")
-    timeouts: Count | None = Field(default=None, description="Requests without an answer in time.")
-    broken: Count | None = Field(default=None, description="Connections that ended without a whole answer.")
-    unreached: Count | None = Field(default=None, description="Requests that got no connection.")
-    codes: FreeObject | None = Field(default=None, description="Other answers, by HTTP code.")
-    compared: Count | None = Field(default=None, description="Answers for which training had recorded one too.")
-    different: Count | None = Field(default=None, description="Those that differ from it.")
-    largest_difference: Label | None = Field(default=None, description="The largest difference.")
-    skew: Sentence | None = Field(default=None, description="How they differ, in one sentence.")
-    p50_milliseconds: Count | None = Field(default=None, description="Half of the answers took no longer.")
-    p95_milliseconds: Count | None = Field(default=None, description="95 % of the answers took no longer.")
-    first: Sentence | None = Field(default=None, description="The first failure.")
-
-
 class RolloutStatus(Model):
     """The rollout in progress."""
 
@@ -520,7 +523,6 @@ class RolloutStatus(Model):
     message: Sentence | None = Field(default=None, description="Why it is withdrawn, in one sentence.")
     eta_seconds: Count | None = Field(default=None, description="Time to the verdict at the current rate.")
     analysis: AnalysisStatus | None = Field(default=None, description="What was counted in this step.")
-    smoke: SmokeStatus | None = Field(default=None, description="Sample inputs, when asked for.")
     evidence: FreeObject | None = Field(
         default=None, description="Counts of all steps and the routers' counters last read; for the operator."
     )
@@ -550,11 +552,20 @@ class PromotedRevision(Model):
     approved_by: PersonName | None = Field(default=None, description="Who let its rollout go on.")
 
 
+class GatewayStatus(Model):
+    """The HTTPRoute of spec.traffic.gateway. Requests through it are not counted; metrics decide."""
+
+    accepted: bool = Field(
+        default=False, description="Whether every Gateway sends requests by the weights of `traffic`."
+    )
+    message: Sentence | None = Field(default=None, description="What it waits for, in the Gateways' own words.")
+
+
 class ModelDeploymentStatus(Status):
     """What serves now, and the rollout in progress."""
 
     url: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Where to send requests.")
-    replicas: Count = Field(default=0, description="Pods of all revisions.")
+    replicas: Count = Field(default=0, description="Pods that stable should have.")
     selector: Annotated[str, Field(max_length=512)] | None = Field(
         default=None, description="Label selector of the pods, for `kubectl scale` and autoscalers."
     )
@@ -565,6 +576,9 @@ class ModelDeploymentStatus(Status):
         default=(), description="Where requests go; the routers follow exactly this."
     )
     traffic_version: Count = Field(default=0, description="Counts the changes of `traffic`.")
+    gateway: GatewayStatus | None = Field(
+        default=None, description="The HTTPRoute, while one is asked for or one of before is left."
+    )
     rollout: RolloutStatus | None = Field(default=None, description="The rollout in progress; unset: none is.")
     rejected: Annotated[tuple[RejectedRevision, ...], Field(max_length=32, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Revisions that failed, newest first."

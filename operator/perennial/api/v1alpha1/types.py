@@ -11,6 +11,7 @@ from perennial.api.names import MAX_NAME_LENGTH, MAX_SHORT_NAME_LENGTH, NAME_PAT
 from perennial.api.v1alpha1.base import ATOMIC_LIST, FREE_OBJECT, SET_LIST, Rule, with_rules
 
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+HOSTNAME = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 DECIMAL = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 POSITIVE_DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 SHARE = r"^(0(\.[0-9]+)?|1(\.0+)?)$"

@@ -144,7 +144,7 @@ def _why_unknown(world: World, result: WindowResult, now: float) -> tuple[str, s
             return reasons.WINDOW_LOST, "nobody read the routers' counts of the window in time"
         if not result.complete:
             return reasons.ROUTERS_SILENT, "not all routers could be asked and the others counted nothing"
-        return reasons.NO_DATA, "no request of the window could be looked at"
+        return reasons.NO_DATA, "no request of the window passed the routers and could be looked at"
     if result.needed is None:
         return reasons.EFFECT_NOT_TESTABLE, "the reference has too few rows for this effect and alpha"
     if min(result.rows, result.requests) < result.needed:

@@ -10,6 +10,7 @@ from typing import Any
 
 from perennial.domain.decision import Decision
 from perennial.domain.rollout.change import Change
+from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.plan import Action, next_drain, plan
 from perennial.domain.rollout.progress import proceed
 from perennial.domain.rollout.quiet import is_unremarkable, unread
@@ -53,5 +54,8 @@ def is_new_intent(world: World, change_status: Mapping[str, Any]) -> bool:
 
 
 def _requeue(world: World, change: Change, now: datetime) -> float | None:
-    times = [t for t in (change.requeue, next_drain(world, now)) if t is not None]
+    route = None
+    if world.spec.gateway is not None or world.recorded.routed:
+        route = look_seconds(change.recorded, now, world.gateway)
+    times = [t for t in (change.requeue, next_drain(world, now), route) if t is not None]
     return min(times) if times else None

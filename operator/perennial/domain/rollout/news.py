@@ -14,6 +14,8 @@ from perennial.domain.rollout.state import State
 
 _CHOICES = frozenset({reasons.SUSPENDED, reasons.VERSION_CHOSEN})
 """No trouble: somebody wants it so."""
+_PASSING = reasons.GATEWAY_PENDING
+"""No news: over with one of the next passes."""
 
 
 def outcome_of(recorded: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:
@@ -32,7 +34,7 @@ def trouble_news(recorded: Sequence[Mapping[str, Any]], status: Mapping[str, Any
     ready = find(status.get("conditions") or (), "Ready") or {}
     going = "rollout" in status and not is_true(status.get("conditions") or (), "Stalled")
     scales = ready.get("reason") == reasons.PODS_NOT_READY and is_true(status.get("conditions") or (), "Available")
-    if ready.get("status") != "False" or going or scales:
+    if ready.get("status") != "False" or going or scales or ready.get("reason") == _PASSING:
         return None
     before = find(recorded, "Ready") or {}
     reason, message = str(ready["reason"]), str(ready.get("message") or "")

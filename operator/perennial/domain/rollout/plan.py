@@ -4,10 +4,10 @@ Every action carries out an intent that an earlier pass recorded; applying one t
 follows the weights recorded last pass: pods come before weight, and go only well after it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from perennial.domain.rollout.smoke import job_name
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import let_go_by_all, unverified
 from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
@@ -67,25 +67,28 @@ class SetAutoscaler:
 
 
 @dataclass(frozen=True, slots=True)
-class RunSmoke:
-    """Make the Job that sends sample inputs to the canary."""
+class ApplyRoute:
+    """Bring the HTTPRoute to these weights (revision -> weight, all above 0)."""
 
-    target: Target
-    name: str
-    requests: int
-    seconds: int
+    weights: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteSmoke:
-    """Remove a Job whose report is in status, or that nobody waits for."""
+class DeleteRoute:
+    """Remove our HTTPRoute: nothing serves, or no Gateway is asked for any more."""
 
-    name: str
     uid: str
 
 
 Action = (
-    CreateRevision | ScaleRevision | MarkDrain | DeleteRevision | DeleteRouter | SetAutoscaler | RunSmoke | DeleteSmoke
+    CreateRevision
+    | ScaleRevision
+    | MarkDrain
+    | DeleteRevision
+    | DeleteRouter
+    | SetAutoscaler
+    | ApplyRoute
+    | DeleteRoute
 )
 
 
@@ -98,7 +101,7 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
     actions += _drains(world, now)
     if not actions:
         actions += _pruning(world)
-    return (*actions, *_smoke(world), *_autoscaler(world))
+    return (*actions, *_autoscaler(world), *_route(world))
 
 
 def next_drain(world: World, now: datetime) -> float | None:
@@ -174,6 +177,8 @@ def _draining(world: World) -> list[RevisionSeen]:
     """Revisions that only time keeps from being scaled to zero. The clock alone changes nothing for any other."""
     if world.recorded.stable is not None and world.stable_lost:
         return []
+    if not world.edge.follows:  # a Gateway may still send them requests
+        return []
     return [seen for seen in _others(world) if seen.replicas > 0 and not world.recorded.weight_of(seen.revision)]
 
 
@@ -198,21 +203,6 @@ def _drains(world: World, now: datetime) -> list[Action]:
     return actions
 
 
-def _smoke(world: World) -> list[Action]:
-    """The Job of the attempt in status, until its report is there too; all others go, one a pass."""
-    rollout, target = world.recorded.rollout, world.target
-    wanted = None
-    if rollout is not None and rollout.state is State.SMOKE and rollout.smoke is not None and rollout.smoking:
-        smoke = rollout.smoke
-        wanted = job_name(world.name, rollout.id, smoke.attempt) if smoke.answers is None else None
-        mine = isinstance(target, Target) and target.revision == rollout.target.revision
-        if wanted is not None and mine and all(job.name != wanted for job in world.smoke_jobs):
-            assert isinstance(target, Target)
-            return [RunSmoke(target, wanted, smoke.requests, world.spec.analysis.max_seconds)]
-    surplus = next((job for job in world.smoke_jobs if job.name != wanted), None)
-    return [DeleteSmoke(surplus.name, surplus.uid)] if surplus is not None else []
-
-
 def _autoscaler(world: World) -> list[Action]:
     """On stable, with at least the count that it had at the start of a rollout: an abort never overloads it.
 
@@ -223,6 +213,19 @@ def _autoscaler(world: World) -> list[Action]:
     if scaling is None or replacing:
         return [SetAutoscaler(None, 0)]
     return [SetAutoscaler(stable.revision, _floor(world))] if stable is not None else []
+
+
+def _route(world: World) -> list[Action]:
+    """The HTTPRoute with the weights of status, also after somebody changed or removed it; only once status says that
+    there is one, so that none is forgotten. Last of all: one that the server refuses keeps no pods from being scaled.
+    """
+    seen, wanted = world.gateway, world.shares.weights
+    if seen is None or seen.obstacle is not None or seen.unreadable is not None or not world.recorded.routed:
+        return []
+    if not wanted:
+        return [DeleteRoute(seen.route.uid)] if seen.route is not None else []
+    right = seen.route is not None and seen.route.intact and dict(seen.route.weights) == dict(wanted)
+    return [] if right else [ApplyRoute(wanted)]
 
 
 def _floor(world: World) -> int:

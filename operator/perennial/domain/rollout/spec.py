@@ -57,8 +57,8 @@ class MetricCheck:
 class Analysis:
     """The checks of a canary; rates and alpha are fractions (0..1), times are seconds. sticky: callers keep their
     revision, so that requests are not split at random and the weight is not each revision's share of them.
-    copy_percent: how many of the requests the canary gets copies of while its weight is 0.
-    smoke_requests: with sample inputs, before all else; 0: none."""
+    copy_percent: how many of the requests the canary gets copies of while its weight is 0. by_metrics: requests come
+    through a Gateway, where no router counts them, so that metrics decide."""
 
     period_seconds: int = 1
     warmup_seconds: int = 5
@@ -76,7 +76,7 @@ class Analysis:
     sticky: bool = False
     copy_percent: int = 0
     max_distance: float | None = None
-    smoke_requests: int = 0
+    by_metrics: bool = False
 
     @property
     def counted(self) -> frozenset[str]:
@@ -93,6 +93,23 @@ class Scaling:
     max_replicas: int
     target_cpu_percent: int
     metrics: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A Gateway of the namespace that the route attaches to, or one listener or port of it."""
+
+    name: str
+    section: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRoute:
+    """The route that takes requests from Gateways to the pods."""
+
+    parents: tuple[Parent, ...]
+    hostnames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,7 @@ class DeploymentSpec:
     suspend: bool
     forbid_own_approval: bool
     raw: JsonObject
+    gateway: GatewayRoute | None = None
 
     @property
     def weights(self) -> tuple[int, ...]:
@@ -131,6 +149,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
     model = spec.get("model", {})
     rollout = spec.get("rollout", {})
     scaling = spec.get("scaling")
+    gateway = spec.get("traffic", {}).get("gateway")
     copies = (Step(0),) if rollout.get("mirrorPercent", 0) else ()
     return DeploymentSpec(
         model=model.get("name"),
@@ -148,7 +167,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
             read_analysis(rollout.get("analysis", {})),
             sticky="stickyHeader" in spec.get("traffic", {}),
             copy_percent=int(rollout.get("mirrorPercent", 0)),
-            smoke_requests=int(rollout.get("smoke", {}).get("requests", 0)),
+            by_metrics=bool(gateway),
         ),
         progress_deadline_seconds=int(rollout.get("progressDeadlineSeconds", 1200)),
         scale_down_delay_seconds=int(rollout.get("scaleDownDelaySeconds", 300)),
@@ -157,6 +176,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
         suspend=bool(spec.get("suspend", False)),
         forbid_own_approval=bool(rollout.get("forbidOwnApproval", False)),
         raw=dict(spec),
+        gateway=_read_gateway(gateway) if gateway else None,
     )
 
 
@@ -191,6 +211,11 @@ def _read_metric(metric: Mapping[str, Any]) -> MetricCheck:
         minimum=float(low) if low is not None else None,
         maximum=float(high) if high is not None else None,
     )
+
+
+def _read_gateway(gateway: Mapping[str, Any]) -> GatewayRoute:
+    parents = (Parent(ref["name"], ref.get("sectionName"), ref.get("port")) for ref in gateway["parentRefs"])
+    return GatewayRoute(tuple(parents), tuple(gateway.get("hostnames", ())))
 
 
 def _read_scaling(scaling: Mapping[str, Any]) -> Scaling:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +12,6 @@ from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.change import Change
 from perennial.domain.rollout.comparison import Comparison
 from perennial.domain.rollout.recorded import status_of_recorded
-from perennial.domain.rollout.smoke import Smoke, smoke_to_status
-from perennial.domain.rollout.smoking import skew
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import past_deadline
 from perennial.domain.rollout.verdict import Finding, Verdict
@@ -39,6 +38,9 @@ def full_status(
         weight = recorded.weight_of(rollout.target.revision)
         status["canary"] = {**_revision_status(rollout.target, seen), "weight": weight}
         status["rollout"].update(_progress(world, change, rollout))
+    route = _route_status(replace(world, recorded=recorded))
+    if route is not None:
+        status["gateway"] = route
     status["conditions"] = merged(
         recorded_conditions,
         _conditions(world, change, recorded_conditions, now),
@@ -46,6 +48,17 @@ def full_status(
         now=rfc3339(now),
     )
     return status
+
+
+def _route_status(world: World) -> JsonObject | None:
+    """How the HTTPRoute stands; None when none is asked for and none is left."""
+    waiting = world.edge.waiting
+    if world.spec.gateway is None and waiting is None:
+        return None
+    if waiting is None and not world.shares.weights:
+        waiting = "Nothing serves yet, so there is no HTTPRoute."
+    words = waiting or "Every Gateway has accepted the HTTPRoute with the weights of status.traffic."
+    return {"accepted": waiting is None, "message": bounded(words)}
 
 
 def _revision_status(ref: RevisionRef, seen: RevisionSeen | None) -> JsonObject:
@@ -65,11 +78,7 @@ def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
     """Step counters and the analysis, for people."""
     steps = len(world.spec.steps) if change.recorded.stable is not None else 0
     step = min(steps, sum(weight <= rollout.weight for weight in world.spec.weights))
-    if steps and rollout.smoke is not None:  # one step more, before all others
-        steps, step = steps + 1, step + 1 if rollout.smoke.over else 1
     progress: JsonObject = {"step": step, "steps": steps, "progress": f"{step}/{steps}"}
-    if rollout.smoke is not None:
-        progress["smoke"] = _smoke(rollout.smoke, world.spec.analysis.failure_codes)
     finding = change.finding
     if finding is not None:
         tally = rollout.evidence.tally(change.recorded.weight_of(rollout.target.revision))
@@ -90,16 +99,6 @@ def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
         if finding.comparison is not None:
             progress["analysis"]["predictions"] = _predictions(finding.comparison)
     return progress
-
-
-def _smoke(smoke: Smoke, failure_codes: frozenset[str]) -> JsonObject:
-    """What became of sample inputs, with what people want to know of it."""
-    made = smoke_to_status(smoke) or {}
-    if smoke.answers is not None:
-        made["failures"] = smoke.answers.failures(failure_codes)
-        apart = skew(smoke.answers)
-        made |= {"skew": apart} if apart is not None else {}
-    return made
 
 
 def _predictions(comparison: Comparison) -> JsonObject:
@@ -141,6 +140,9 @@ def _conditions(world: World, change: Change, before: Sequence[Mapping[str, Any]
         conditions.append(Condition("Progressing", "True", str(rollout.state), change.words))
     if world.trouble is not None:
         return [*conditions, *_stalled(world.trouble.reason, world.trouble.message)]
+    obstacle = world.gateway.obstacle if world.gateway is not None and world.spec.gateway is not None else None
+    if obstacle is not None:
+        return [*conditions, *_stalled(obstacle.reason, obstacle.message)]
     if rollout is not None:
         return [*conditions, *_in_progress(world, change, rollout, now)]
     return [*conditions, *_at_rest(world, change, before)]
@@ -176,6 +178,11 @@ def _at_rest(world: World, change: Change, before: Sequence[Mapping[str, Any]]) 
         if isinstance(world.target, Target) and stable is not None and world.target.revision != stable.revision:
             # The rollout just ended without the version that is asked for: the next pass says what becomes of it.
             reason = str(State.WITHDRAWING)
+            return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
+        edge = replace(world, recorded=change.recorded).edge
+        if edge.waiting is not None:
+            reason = reasons.GATEWAY_NOT_READY if edge.objected else reasons.GATEWAY_PENDING
+            words = f"{words} Requests through the Gateway do not all reach it: {edge.waiting}"
             return [Condition("Ready", "False", reason, words), Condition("Reconciling", "True", reason, words)]
         return [Condition("Ready", "True", reasons.SERVING, words)]
     target = world.target

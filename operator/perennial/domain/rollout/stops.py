@@ -8,9 +8,10 @@ from perennial.domain.decision import EventNote
 from perennial.domain.rollout.change import Change, executed, ignored, pending_command, with_traffic, withdraw
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.comparison import OF_PREDICTIONS
+from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import Event, State, after
-from perennial.domain.rollout.verdict import LEANING, Finding, Verdict
+from perennial.domain.rollout.verdict import Finding, Verdict
 from perennial.domain.rollout.world import Recorded, Rollout, RouterSeen, Target, Untargeted, World
 
 VERIFY_SECONDS = 0.5
@@ -65,8 +66,8 @@ def unverified(world: World, now: datetime) -> RouterSeen | None:
 
 
 def let_go_by_all(world: World, rollout: Rollout) -> bool:
-    """Whether no ready router sends the withdrawn revision anything."""
-    return all(_let_go(world, router, rollout) for router in world.routers)
+    """Whether no ready router and no Gateway sends the withdrawn revision anything."""
+    return world.edge.follows and all(_let_go(world, router, rollout) for router in world.routers)
 
 
 def finish(world: World, now: datetime) -> Change:
@@ -78,7 +79,7 @@ def finish(world: World, now: datetime) -> Change:
     notes: tuple[EventNote, ...] = ()
     if command is not None and not (isinstance(command, Command) and command.verb == "retry"):  # that one waits
         recorded, notes = executed(recorded, command), (_too_late(command, rollout),)
-    return replace(_confirmed(world, recorded, rollout), events=notes)
+    return replace(_confirmed(world, recorded, rollout, now), events=notes)
 
 
 def _too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
@@ -87,7 +88,7 @@ def _too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
     return ignored(f"{command.verb} of {command.revision} is ignored: {rollout.target.label} is being withdrawn.")
 
 
-def _confirmed(world: World, recorded: Recorded, rollout: Rollout) -> Change:
+def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime) -> Change:
     if rollout.replacing and world.stable_lost and not _another_is_named(world, rollout):
         seen = world.stable_seen
         why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
@@ -96,6 +97,10 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout) -> Change:
     if left:
         words = f"{rollout.message} {len(left)} of {len(world.routers)} routers still confirm weight 0."
         return Change(recorded, words=words, requeue=VERIFY_SECONDS)
+    stands_in = recorded.stable is not None and world.stable_lost  # the revision answers for stable, and stays
+    if not stands_in and not world.edge.follows:
+        words = f"{rollout.message} Its pods stay until the Gateway sends them nothing: {world.edge.waiting}"
+        return Change(recorded, words=words, requeue=look_seconds(recorded, now, world.gateway))
     seen = world.revisions.get(rollout.target.revision)
     if rollout.replacing and seen is not None and seen.replicas > 0:
         words = f"{rollout.message} It gives stable's places back."
@@ -160,12 +165,7 @@ def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now
             "more weight or a longer holdMaxSeconds gives it more evidence."
         )
         return withdraw(world, recorded, Event.HOLD_EXPIRED, reasons.EXPIRED, words, now, reject=False)
-    if finding is None or not waits or analysis.on_inconclusive != "Abort":
-        return None
-    if rollout.state is State.SMOKE and finding.reason in LEANING:
-        words = f"No verdict on {rollout.target.label}, and onInconclusive is Abort: {finding.message}"
-        return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
-    if rollout.state is State.ANALYSING:
+    if rollout.state is State.ANALYSING and waits and finding is not None and analysis.on_inconclusive == "Abort":
         started = rollout.verified or rollout.state_since
         if (now - started).total_seconds() >= analysis.max_seconds:
             words = (

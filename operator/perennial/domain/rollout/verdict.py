@@ -14,6 +14,15 @@ from perennial.domain import reasons
 from perennial.domain.rollout import eprocess
 from perennial.domain.rollout.comparison import TESTS, Comparison, Result, compare
 from perennial.domain.rollout.evidence import Evidence, Tally
+from perennial.domain.rollout.metrics import (
+    MAY_FAIL,
+    MetricFinding,
+    condemned,
+    eta_by_looks,
+    looks_left,
+    told,
+    unclear,
+)
 from perennial.domain.rollout.spec import FULL, Analysis, Step
 
 
@@ -26,38 +35,13 @@ class Verdict(StrEnum):
     WAIT = "Wait"
 
 
-class Outcome(StrEnum):
-    """What an extra metric said at one look."""
-
-    PASSED = "Passed"
-    FAILED = "Failed"
-    ERROR = "Error"
-    NO_DATA = "NoData"
-
-
-@dataclass(frozen=True, slots=True)
-class MetricFinding:
-    """The outcome of one Prometheus check; `failed_looks` counts failed answers in a row."""
-
-    name: str
-    outcome: Outcome
-    detail: str = ""
-    failed_looks: int = 0
-
-
-_UNCLEAR = {Outcome.FAILED: "MetricFailing", Outcome.ERROR: "MetricError", Outcome.NO_DATA: "MetricNoData"}
-_UNCLEAR_WORDS = {Outcome.FAILED: "fails", Outcome.ERROR: "cannot be read", Outcome.NO_DATA: "has no data"}
-
 _ABORTS = {"failed": "TooManyFailures", "slow": "TooSlow", "null": reasons.NULL_PREDICTIONS}
 
 _CHANCE = 0.001
 """Less likely than this is not by chance."""
 
-LEANING = frozenset({"MayBeFailing", "PredictionsMayDiffer", _UNCLEAR[Outcome.FAILED]})
+LEANING = frozenset({"MayBeFailing", "PredictionsMayDiffer", MAY_FAIL})
 """Reasons to wait that speak against the canary: more than a lack of evidence."""
-
-METRIC_LOOKS_TO_ABORT = 3
-"""A metric aborts when it fails this many looks in a row: one scrape may be an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +79,21 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One check (errors, or slow answers) as numbers: the arms at each weight, and (bad, all) answers of the canary
-    that stable has none beside."""
+    """One check (errors, or slow answers) as numbers: the arms at each weight."""
 
     name: str
     limit: float
     pairs: tuple[Pair, ...]
-    beforehand: tuple[int, int] = (0, 0)
 
     @property
     def bad(self) -> int:
         """Bad answers of the canary."""
-        return sum(pair.bad for pair in self.pairs) + self.beforehand[0]
+        return sum(pair.bad for pair in self.pairs)
 
     @property
     def total(self) -> int:
         """Answers of the canary."""
-        return sum(pair.total for pair in self.pairs) + self.beforehand[1]
+        return sum(pair.total for pair in self.pairs)
 
     @property
     def stable_bad(self) -> int:
@@ -146,18 +128,14 @@ def find_verdict(
     *,
     held_seconds: float,
     metrics: Sequence[MetricFinding] = (),
-    beforehand: tuple[int, int] = (0, 0),
 ) -> Finding:
-    """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified.
-
-    beforehand: (failed, all) requests with sample inputs: evidence for the canary, by the rate alone.
-    """
+    """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified."""
     step = steps[index]
     here = evidence.tally(step.weight)
     checks = _checks([here], analysis)
     # Copies may speak against a canary, not for it: what it would do with real callers is shown by real requests.
-    overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis, beforehand)
-    alpha = alpha_of(analysis, len(steps))
+    overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis)
+    alpha = _alpha(analysis, len(steps), len(checks))
     comparison = _comparison(here, analysis, alpha)
     abort_logs = [_abort_log(check, analysis) for check in checks]
     promote_log = min(_promote_log(check, analysis) for check in overall)
@@ -165,7 +143,7 @@ def find_verdict(
     needed = max(eprocess.clean_requests_needed(c.bad, c.total, c.limit, analysis.alpha / 2) for c in overall)
     if promote_log >= promote_goal:
         needed = 0
-    needed = max(needed, analysis.min_requests - here.canary.requests, 0)
+    needed = 0 if analysis.by_metrics else max(needed, analysis.min_requests - here.canary.requests, 0)
     last = index == len(steps) - 1
     if last and comparison is not None:
         needed = max(needed, comparison.needed)
@@ -177,7 +155,10 @@ def find_verdict(
             here, checks, analysis, step, held_seconds, metrics, promote_log >= promote_goal, last
         )
         verdict, reason = _with_predictions(verdict, reason, comparison, last)
-    eta = _eta(here, needed, analysis, steps, index, held_seconds)
+    if analysis.by_metrics:
+        eta = eta_by_looks(metrics, analysis, steps, index, held_seconds)
+    else:
+        eta = _eta(here, needed, analysis, steps, index, held_seconds)
     return Finding(
         verdict=verdict,
         reason=reason,
@@ -198,7 +179,7 @@ def find_verdict(
 def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
     """Whether the counts of the step abort the canary: the cheap half of `find_verdict`, for simulations too."""
     checks = _checks([here], analysis)
-    alpha = alpha_of(analysis, number_of_steps)
+    alpha = _alpha(analysis, number_of_steps, len(checks))
     goal = -math.log(alpha)
     comparison = _comparison(here, analysis, alpha)
     if comparison is not None and comparison.result is Result.FAILED:
@@ -206,10 +187,10 @@ def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
     return any(check.bad >= analysis.min_failures and _abort_log(check, analysis) >= goal for check in checks)
 
 
-def alpha_of(analysis: Analysis, number_of_steps: int) -> float:
-    """alpha of one check at one step: all that may abort share it. Sample inputs are one step more."""
-    tests = len(_checks([], analysis)) + (TESTS if analysis.max_distance is not None else 0)
-    return analysis.alpha / ((number_of_steps + (analysis.smoke_requests > 0)) * tests)
+def _alpha(analysis: Analysis, number_of_steps: int, number_of_checks: int) -> float:
+    """alpha of one check at one step: all that may abort share it."""
+    tests = number_of_checks + (TESTS if analysis.max_distance is not None else 0)
+    return analysis.alpha / (number_of_steps * tests)
 
 
 def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | None:
@@ -244,14 +225,14 @@ def _weight(tally: Tally, analysis: Analysis) -> float:
     return tally.weight or FULL * analysis.copy_percent / (FULL + analysis.copy_percent)
 
 
-def _checks(tallies: Sequence[Tally], analysis: Analysis, beforehand: tuple[int, int] = (0, 0)) -> list[Counts]:
+def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
     sticky = analysis.sticky
     weighed = [(weight, t) for t in tallies if (weight := _weight(t, analysis))]
     failed = [
         Pair(weight, t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky)
         for weight, t in weighed
     ]
-    checks = [Counts("failed", analysis.max_error_rate, tuple(failed), beforehand)]
+    checks = [Counts("failed", analysis.max_error_rate, tuple(failed))]
     if analysis.latency is not None:
         slow = [
             Pair(
@@ -302,9 +283,9 @@ def _judge(
     for check, log in zip(checks, abort_logs, strict=True):
         if check.bad >= analysis.min_failures and log >= -math.log(alpha):
             return Verdict.ABORT, _ABORTS[check.name]
-    if any(m.failed_looks >= METRIC_LOOKS_TO_ABORT for m in metrics):
+    if condemned(metrics) is not None:
         return Verdict.ABORT, "MetricFailed"
-    if here.canary.requests == 0:
+    if here.canary.requests == 0 and not analysis.by_metrics:
         return Verdict.WAIT, "NoTraffic"
     return Verdict.WAIT, ""
 
@@ -319,20 +300,27 @@ def _progress(
     shown_good: bool,
     last: bool,
 ) -> tuple[Verdict, str]:
-    """Whether the step has what it needs; a canary that may be failing is given no more traffic meanwhile."""
-    if here.canary.requests < analysis.min_requests:
+    """Whether the step has what it needs; a canary that may be failing is given no more traffic meanwhile.
+
+    Requests that no router counts make no evidence: there every metric must have passed often enough instead.
+    """
+    if here.canary.requests < analysis.min_requests and not analysis.by_metrics:
         return Verdict.WAIT, "NotEnoughRequests"
-    unclear = [m for m in metrics if m.outcome is not Outcome.PASSED]
-    if unclear:
-        return Verdict.WAIT, _UNCLEAR[unclear[0].outcome]
+    waits = unclear(metrics)
+    if waits is not None:
+        return Verdict.WAIT, waits[0]
     if not shown_good and any(
         check.bad > 0 and eprocess.log_rate_above(check.bad, check.total, check.limit) >= 0 for check in checks
     ):
         return Verdict.WAIT, "MayBeFailing"
+    if analysis.by_metrics and looks_left(metrics):
+        return Verdict.WAIT, "NotEnoughLooks"
     if held_seconds < step.hold_seconds:
         return Verdict.WAIT, "HoldSeconds"
     if not last:
         return Verdict.ADVANCE, "StepDone"
+    if analysis.by_metrics:
+        return Verdict.PROMOTE, "MetricsPassed"
     return (Verdict.PROMOTE, "ShownGood") if shown_good else (Verdict.WAIT, "NotEnoughEvidence")
 
 
@@ -384,6 +372,8 @@ def _sentence(
         counted += f" (stable: {nulls.stable_bad} of {sum(pair.stable_total for pair in nulls.pairs)})"
     if comparison is not None and reason == comparison.reason:
         return f"{counted}; {comparison.words}"
+    if analysis.by_metrics:
+        counted = f"inside the cluster {counted}"
     when = f", about {_long(eta)} at the present traffic" if eta is not None else ""
     if reason in ("TooManyFailures", reasons.NULL_PREDICTIONS):
         beside = ""
@@ -397,14 +387,22 @@ def _sentence(
             f"{place}; {slow.limit:.1%} may."
         )
     if reason == "MetricFailed":
-        failed = next(m for m in metrics if m.failed_looks >= METRIC_LOOKS_TO_ABORT)
+        failed = condemned(metrics)
+        assert failed is not None
         return f"Metric {failed.name} failed {failed.failed_looks} looks in a row: {failed.detail}."
+    if analysis.by_metrics:
+        unseen = "Requests through the Gateway are not counted: metrics decide"
+        counted, when = f"{unseen}; {counted}" if errors.total else unseen, f", about {_long(eta)}" if eta else ""
     if reason == "NoTraffic":
         none = f"No canary request has been counted {place} yet"
         return f"{none}; {needed} without a failure are needed to promote{when}."
-    if reason in _UNCLEAR.values():
-        unclear = next(m for m in metrics if m.outcome is not Outcome.PASSED)
-        return f"{counted}; waiting, because metric {unclear.name} {_UNCLEAR_WORDS[unclear.outcome]}: {unclear.detail}."
+    waits = unclear(metrics)
+    if waits is not None and reason == waits[0]:
+        return f"{counted}; {waits[1]}."
+    if reason == "NotEnoughLooks":
+        return f"{counted}; {told(metrics) or 'no metric was looked at yet'}."
+    if verdict in (Verdict.ADVANCE, Verdict.PROMOTE) and analysis.by_metrics:
+        return f"{counted}; {told(metrics)}; this is within the limits."
     if verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return f"{counted}; this is within the limits."
     if reason == "NotEnoughRequests":

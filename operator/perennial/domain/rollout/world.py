@@ -12,11 +12,11 @@ from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.approval import Approval
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.evidence import Evidence, Reading
+from perennial.domain.rollout.gateway import Edge, GatewaySeen, Shares, edge, shares
+from perennial.domain.rollout.metrics import MetricFinding
 from perennial.domain.rollout.signature import Signature
-from perennial.domain.rollout.smoke import JobSeen, Samples, Smoke
 from perennial.domain.rollout.spec import DeploymentSpec
 from perennial.domain.rollout.state import State
-from perennial.domain.rollout.verdict import MetricFinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked for, as a revision. `note`: what people should know (such as: it has no gate). samples: its sample
-    inputs, where it has any."""
+    """What is asked for, as a revision. `note`: what people should know (such as: it has no gate)."""
 
     revision: str
     version: str | None
@@ -52,7 +51,6 @@ class Target:
     entry: JsonObject
     refused: Rejection | None = None
     note: str | None = None
-    samples: Samples | None = None
 
     @property
     def label(self) -> str:
@@ -127,12 +125,6 @@ class Rollout:
     reason: str | None = None
     message: str | None = None
     evidence: Evidence = field(default_factory=Evidence)
-    smoke: Smoke | None = None
-
-    @property
-    def smoking(self) -> bool:
-        """Whether sample inputs are what the rollout waits for."""
-        return self.smoke is not None and not self.smoke.over
 
     @property
     def copying(self) -> bool:
@@ -146,7 +138,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What status says. traffic: (revision, weight) pairs."""
+    """What status says. traffic: (revision, weight) pairs. routed: there is, or was a moment ago, an HTTPRoute."""
 
     stable: RevisionRef | None = None
     chosen_version: str | None = None
@@ -157,6 +149,7 @@ class Recorded:
     expired: Rejection | None = None
     history: tuple[Promoted, ...] = ()
     commands: tuple[str, ...] = ()
+    routed: bool = False
 
     def weight_of(self, revision: str) -> int:
         """The revision's weight in status.traffic."""
@@ -227,8 +220,8 @@ class World:
     """Everything one decision looks at.
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
-    choice: the version that updatePolicy Direct should choose now. smoke_jobs: those that are there, of any
-    rollout. authors: who wrote the change that Git brought; empty: not known.
+    choice: the version that updatePolicy Direct should choose now. authors: who wrote the change that Git brought;
+    empty: not known. gateway: the HTTPRoute, when one is asked for or recorded.
     """
 
     name: str
@@ -247,7 +240,21 @@ class World:
     metrics: tuple[MetricFinding, ...] = ()
     version_rejections: Mapping[str, Rejection | None] = field(default_factory=dict)
     trouble: Trouble | None = None
-    smoke_jobs: tuple[JobSeen, ...] = ()
+    gateway: GatewaySeen | None = None
+
+    @property
+    def shares(self) -> Shares:
+        """What the HTTPRoute must carry now; nothing when none is asked for."""
+        recorded = self.recorded
+        if self.spec.gateway is None:
+            return Shares()
+        ready = {revision: seen.ready > 0 for revision, seen in self.revisions.items()}
+        return shares(recorded.traffic, ready, recorded.stable.revision if recorded.stable is not None else None)
+
+    @property
+    def edge(self) -> Edge:
+        """How the HTTPRoute stands."""
+        return edge(self.spec.gateway, self.gateway, self.shares)
 
     @property
     def stable_seen(self) -> RevisionSeen | None:
