@@ -110,8 +110,14 @@ async def test_both_protocols_go_by_the_same_weights_into_the_same_numbers_and_l
         for answers in (told, asked):
             assert answers.keys() == {STABLE, CANARY}
             assert 13 <= answers[CANARY] <= 67  # six standard deviations either way
-        found = (await counts(running))["revisions"]
+
+        async def logged() -> dict[str, Any] | None:
+            found: dict[str, Any] = (await counts(running))["revisions"]
+            return found if sum(one["latency"]["logged"] for one in found.values()) == 160 else None
+
+        found = await eventually(logged, "the access log of both protocols is counted")
         for revision in (STABLE, CANARY):
+            assert found[revision]["latency"]["logged"] == told[revision] + asked[revision]
             assert found[revision]["codes"] == {"200": told[revision] + asked[revision]}
             assert found[revision]["grpc"] == {"0": told[revision]}
         assert (canary.called, canary.asked) == (told[CANARY], asked[CANARY])
