@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from kserve.errors import InvalidInput
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.utils.numpy_codec import from_np_dtype
 
 from model_server.predictor import Predictor, RequestError, Tensor
@@ -68,9 +69,20 @@ class ServedModel(Model):
         return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
+class OneModel(ModelRepositoryExtension):
+    """The SDK would let any client unload the model, over both protocols."""
+
+    async def load(self, model_name: str) -> None:
+        raise InvalidInput(f"{model_name} cannot be loaded: this server serves the one model that it was started with.")
+
+    async def unload(self, model_name: str) -> None:
+        raise InvalidInput(f"{model_name} cannot be unloaded: the server ends with its pod.")
+
+
 def serve(name: str, predictor: Predictor, http_port: int, grpc_port: int) -> None:
     """Serve until SIGTERM: HTTP on one port, gRPC on the other, in one process."""
     server = ModelServer(http_port=http_port, grpc_port=grpc_port, workers=1, enable_latency_logging=False)
+    server.model_repository_extension = OneModel(server.registered_models)
     for noisy in ("uvicorn.access", "kserve", "kserve.trace"):  # a line a request costs more than the prediction
         logging.getLogger(noisy).setLevel(logging.WARNING)
     server.start([ServedModel(name, predictor)])

@@ -282,6 +282,16 @@ def test_a_wrong_request_over_grpc_is_an_invalid_argument_with_the_same_sentence
     assert refused.value.message() == answer["error"]
 
 
+def test_no_client_can_take_the_model_away(server: Server, caller: triton_grpc.InferenceServerClient) -> None:
+    status, answer = server.post("/v2/repository/models/rain/unload", {})
+    assert (status, answer["error"]) == (400, "rain cannot be unloaded: the server ends with its pod.")
+    assert server.post("/v2/repository/models/rain/load", {})[0] == 400
+    with pytest.raises(triton_grpc.InferenceServerException) as refused:
+        caller.unload_model("rain")
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert server.ready() and caller.is_model_ready("rain")
+
+
 def test_another_name_is_no_model_over_grpc(caller: triton_grpc.InferenceServerClient) -> None:
     with pytest.raises(triton_grpc.InferenceServerException) as refused:
         caller.infer("snow", [over_grpc("input", [1.0, 2.0], 1, 2)])
