@@ -1,11 +1,14 @@
-"""How many pods serve, on a real cluster: the autoscaler during a canary, kubectl scale, and a scale-down under load.
+"""How many pods serve, on a real cluster: the autoscaler during a canary, kubectl scale, drains of nodes and a
+scale-down under load.
 
 The local cluster has no metrics server, so the autoscaler only shows what it is told and enforces its minimum.
 """
 
+import json
 from typing import Any
 
 from examples.rain.demo.stage import Stage
+from localcluster.errors import ClusterError
 from perennial.api import kinds
 from perennial.domain.decision import JsonObject
 from tests.cluster.serving import RATE, Team, team
@@ -76,13 +79,29 @@ async def by_hand(on: Team) -> None:
     scale(on, "mdep/loop", 4)
     on.wait_ready("loop", 40)
     assert (await on.status("loop"))["stable"]["readyReplicas"] == 4
-    scale(on, "mdep/loop", 1)
     revision = (await on.status("loop"))["stable"]["revision"]
+    evicted, refused = evict(on, [pod["metadata"]["name"] for pod in await on.pods(revision)])
+    assert (evicted, refused) == (1, 3)
+    scale(on, "mdep/loop", 1)
 
     async def left() -> bool | None:
         return len(await on.pods(revision)) == 1 or None
 
     await on.stage.wait("three pods to leave", left, 60)
+
+
+def evict(on: Team, pods: list[str]) -> tuple[int, int]:
+    """Evict all at once, as the drains of their nodes would; how many went, and how many the budget kept."""
+    refused = 0
+    for pod in pods:
+        path = f"/api/v1/namespaces/{on.stage.namespace}/pods/{pod}/eviction"
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        try:
+            on.stage.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+        except ClusterError as error:
+            assert "disruption budget" in str(error)
+            refused += 1
+    return len(pods) - refused, refused
 
 
 def scale(on: Team, what: str, replicas: int) -> None:

@@ -13,7 +13,7 @@ from perennial.domain.revision import Resolved, resolve_runtime
 from perennial.domain.rollout.spec import GatewayRoute, Parent, Scaling
 from perennial.domain.rollout.world import Artifact, Target
 from perennial.render.gateway import http_route, is_attached, weights_of
-from perennial.render.serving import autoscaler, revision_deployment, revision_service
+from perennial.render.serving import autoscaler, revision_budget, revision_deployment, revision_service
 from perennial.render.training_containers import StepImage
 from tests.support.golden import as_yaml, check
 
@@ -42,6 +42,12 @@ def test_a_revision_on_a_runtime() -> None:
         "serving/revision.yaml",
         as_yaml([revision_service(mdep, target()), revision_deployment(mdep, target(), 2, STEP)]),
     )
+
+
+def test_a_drain_of_nodes_takes_one_pod_of_a_revision_at_a_time() -> None:
+    service = revision_service(owner(), target())
+    service["metadata"]["uid"] = "5e1f"
+    check("serving/budget.yaml", as_yaml([revision_budget(service)]))
 
 
 def test_a_server_that_knows_the_model_by_another_name_is_told_so_and_the_routers_too() -> None:

@@ -24,7 +24,13 @@ from perennial.domain.rollout.world import World
 from perennial.ports import ObjectStore, PatchTarget
 from perennial.render.ownership import is_controlled_by
 from perennial.render.router import client_service
-from perennial.render.serving import autoscaler, revision_deployment, revision_name, revision_service
+from perennial.render.serving import (
+    autoscaler,
+    revision_budget,
+    revision_deployment,
+    revision_name,
+    revision_service,
+)
 from perennial.render.training_containers import StepImage
 from perennial.runtime.cache import Cache
 
@@ -67,7 +73,8 @@ class DeploymentActor:
             case CreateRevision(target, replicas):
                 made = revision_deployment(deployment, target, replicas, self._step)
                 await self._dry_run_pod(made)
-                await self._post(deployment, kinds.SERVICE, revision_service(deployment, target))
+                headless = await self._post(deployment, kinds.SERVICE, revision_service(deployment, target))
+                await self._post(headless, kinds.PDB, revision_budget(headless))
                 await self._post(deployment, kinds.DEPLOYMENT, made)
             case ScaleRevision(revision, uid, replicas):
                 body: JsonObject = {"spec": {"replicas": replicas}}
@@ -148,8 +155,8 @@ class DeploymentActor:
             if "exceeded quota" not in error.message:
                 raise  # a full quota is a matter of time: the pods wait for it
 
-    async def _post(self, deployment: JsonObject, kind: Kind, obj: JsonObject) -> None:
-        """Create a child; one that exists is fine when it is ours, by UID."""
+    async def _post(self, owner: JsonObject, kind: Kind, obj: JsonObject) -> JsonObject:
+        """Create a child; one that exists is fine when it is its owner's, by UID."""
         try:
             made = await self._store.create(obj, manager=self._manager)
         except Conflict as error:
@@ -158,10 +165,11 @@ class DeploymentActor:
             found = await self._store.get(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
             if found is None:
                 raise
-            if not is_controlled_by(found, deployment):
+            if not is_controlled_by(found, owner):
                 raise _taken(obj) from error
             made = found
         self._cache.upsert(made)
+        return made
 
 
 def _taken(obj: Mapping[str, Any]) -> NameTaken:

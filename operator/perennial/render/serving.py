@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perennial.api import names
-from perennial.api.kinds import DEPLOYMENT, HPA, SERVICE
+from perennial.api.kinds import DEPLOYMENT, HPA, PDB, SERVICE
 from perennial.domain.revision import RECIPE, canonical, served_name
 from perennial.domain.rollout.spec import Scaling
 from perennial.domain.rollout.world import Target
@@ -93,6 +93,27 @@ def revision_service(owner: Mapping[str, Any], target: Target) -> Json:
             "clusterIP": "None",
             "selector": _selector(owner["metadata"]["name"], target.revision),
             "ports": [{"name": n, "port": port, "targetPort": port, "protocol": "TCP"} for n, port in ports.items()],
+        },
+    }
+
+
+def revision_budget(service: Mapping[str, Any]) -> Json:
+    """What a node's drain may take of a revision: one pod at a time. It goes with the revision's Service, its owner.
+
+    service: as the API server made it. Pods that are not ready are not protected, so a canary that never becomes ready
+    holds up no drain.
+    """
+    meta = service["metadata"]
+    # Not blockOwnerDeletion: that would take rights on the finalizers of every Service.
+    owner = {**owner_reference(service, controller=False), "controller": True}
+    return {
+        "apiVersion": PDB.api_version,
+        "kind": PDB.kind,
+        "metadata": {**_metadata(service, meta["name"], meta["labels"]), "ownerReferences": [owner]},
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": dict(service["spec"]["selector"])},
         },
     }
 

@@ -19,6 +19,7 @@ async def test_the_first_version_is_served_with_everything_it_needs() -> None:
     assert {
         ("Deployment", f"rain-rev-{revision}"),
         ("Service", f"rain-rev-{revision}"),
+        ("PodDisruptionBudget", f"rain-rev-{revision}"),
         ("Service", "rain"),
         ("Deployment", "perennial-router"),
         ("Secret", "perennial-router"),
