@@ -19,6 +19,7 @@ from perennial.domain.errors import Conflict, Forbidden, Invalid, PerennialError
 from perennial.domain.times import rfc3339
 from perennial.ports import Clock, PatchTarget
 from tests.fakes import ssa
+from tests.fakes.copies import copied
 
 EventCallback = Callable[[str, JsonObject], None]
 WriteCallback = Callable[[str, JsonObject], None]
@@ -74,13 +75,13 @@ class MemoryStore:
         """Copies of all objects (of a kind), sorted by kind, namespace and name."""
         found = [entry.obj for key, entry in self._entries.items() if kind in (None, key[0])]
         found.sort(key=lambda o: (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]))
-        return copy.deepcopy(found)
+        return copied(found)
 
     def put_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any]) -> JsonObject:
         """Write a status as another controller would (kubelet, the Job controller): replace it."""
         entry = self._entries[(kind, namespace, name)]
-        draft = copy.deepcopy(entry.obj)
-        draft["status"] = copy.deepcopy(dict(status))
+        draft = copied(entry.obj)
+        draft["status"] = copied(dict(status))
         return self._commit((kind, namespace, name), draft, entry.owned, "status", "another", False)
 
     # -- ObjectStore -----------------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class MemoryStore:
         """See ObjectStore."""
         self._enter("get", kind)
         entry = self._entries.get((kind, namespace or "", name))
-        return None if entry is None else copy.deepcopy(entry.obj)
+        return None if entry is None else copied(entry.obj)
 
     async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "") -> list[JsonObject]:
         """See ObjectStore."""
@@ -131,7 +132,7 @@ class MemoryStore:
             if not any(path in paths for other, paths in owned.items() if other != who):
                 ssa.drop(live, path)
         for path, value in wanted.items():
-            ssa.put(live, path, copy.deepcopy(value))
+            ssa.put(live, path, copied(value))
         ssa.reorder(live, ssa.to_tree(_config(obj)))
         owned[who] = frozenset(wanted)
         return self._commit(key, ssa.from_tree(live), owned, subresource or "apply", manager, dry_run)
@@ -146,7 +147,7 @@ class MemoryStore:
         if entry is None:
             return None
         self._precondition(entry.obj, target.uid, target.resource_version)
-        draft = copy.deepcopy(entry.obj)
+        draft = copied(entry.obj)
         scoped = {k: v for k, v in body.items() if (k == "status") == (subresource == "status") or k == "metadata"}
         if target.kind not in WITH_STATUS:
             scoped = dict(body)
@@ -169,7 +170,7 @@ class MemoryStore:
             return False
         self.writes.append(("delete", kind.kind, name, ""))
         if entry.obj["metadata"].get("finalizers"):
-            draft = copy.deepcopy(entry.obj)
+            draft = copied(entry.obj)
             draft["metadata"].setdefault("deletionTimestamp", rfc3339(self._clock.now()))
             self._store(key, draft, entry.owned)
         else:
@@ -257,7 +258,7 @@ class MemoryStore:
         meta["uid"] = f"00000000-0000-4000-8000-{next(self._uid):012d}"
         if dry_run:
             meta["resourceVersion"] = ""
-            return copy.deepcopy(draft)
+            return copied(draft)
         self.writes.append((verb, kind.kind, name, who[0]))
         self.created.append((kind.kind, name))
         made = self._store(key, draft, owned)
@@ -271,11 +272,11 @@ class MemoryStore:
         if draft == entry.obj:
             if not dry:
                 entry.owned = owned
-            return copy.deepcopy(entry.obj)
+            return copied(entry.obj)
         if _spec(draft, key[0]) != _spec(entry.obj, key[0]):
             draft["metadata"]["generation"] = entry.obj["metadata"]["generation"] + 1
         if dry:
-            return copy.deepcopy(draft)
+            return copied(draft)
         self.writes.append((verb, key[0].kind, key[2], by))
         if draft["metadata"].get("deletionTimestamp") and not draft["metadata"].get("finalizers"):
             self._remove(key)
@@ -289,7 +290,7 @@ class MemoryStore:
         draft["metadata"]["resourceVersion"] = str(next(self._revision))
         self._entries[key] = _Entry(draft, owned)
         self._announce(type_, draft)
-        return copy.deepcopy(draft)
+        return copied(draft)
 
     def _remove(self, key: KeyOf) -> None:
         entry = self._entries.pop(key)
@@ -303,7 +304,7 @@ class MemoryStore:
 
     def _announce(self, type_: str, obj: JsonObject) -> None:
         for callback in list(self.on_event):
-            callback(type_, copy.deepcopy(obj))
+            callback(type_, copied(obj))
 
     def _written(self, verb: str, obj: JsonObject) -> None:
         for callback in list(self.on_write):
@@ -322,7 +323,7 @@ def _key(obj: Mapping[str, Any]) -> KeyOf:
 
 def _config(obj: Mapping[str, Any]) -> JsonObject:
     """A copy of what the caller says, without what only the server writes."""
-    draft = copy.deepcopy(dict(obj))
+    draft = copied(dict(obj))
     draft["metadata"] = {k: v for k, v in draft.get("metadata", {}).items() if k not in SERVER_FIELDS}
     return draft
 
@@ -354,7 +355,7 @@ def _merge(target: JsonObject, body: Mapping[str, Any]) -> None:
                 inner = target[key] = {}
             _merge(inner, value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = copied(value)
 
 
 def _selector(labels: str) -> Callable[[Mapping[str, str]], bool]:

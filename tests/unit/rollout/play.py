@@ -5,7 +5,6 @@ they tell the `inputs` of revisions (of one not in it: that its server does not 
 `rates` where they change in time; with `rng` requests and failures are random.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -34,7 +33,7 @@ from perennial.domain.rollout.plan import (
 from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
-from perennial.domain.rollout.spec import read_spec
+from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import (
     Artifact,
@@ -46,6 +45,7 @@ from perennial.domain.rollout.world import (
     World,
 )
 from perennial.domain.times import parse_time
+from tests.fakes.copies import copied
 from tests.unit.rollout.toy_gateway import ToyGateway
 
 T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
@@ -114,9 +114,23 @@ class Play:
     predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     edge: ToyGateway | None = None
 
+    _read: tuple[Any, Recorded] | None = None
+
     @property
     def recorded(self) -> Recorded:
-        return recorded_from_status(self.status)
+        """What the status says; read once for each status, which is replaced and never edited."""
+        if self._read is None or self._read[0] is not self.status:
+            self._read = self.status, recorded_from_status(self.status)
+        return self._read[1]
+
+    _asks: tuple[Any, DeploymentSpec] | None = None
+
+    @property
+    def asks(self) -> DeploymentSpec:
+        """What the spec says; read again when something in it was edited."""
+        if self._asks is None or self._asks[0] != self.spec:
+            self._asks = copied(self.spec), read_spec(self.spec)
+        return self._asks[1]
 
     @property
     def state(self) -> str:
@@ -133,7 +147,7 @@ class Play:
 
     def world(self) -> World:
         """What a pass sees; a spec or a target that changed is a new generation."""
-        asked = copy.deepcopy((self.spec, self.target))
+        asked = (copied(self.spec), self.target)
         self.generation += asked != self.asked
         self.asked = asked
         return World(
@@ -141,7 +155,7 @@ class Play:
             namespace="ns",
             uid="u1",
             generation=self.generation,
-            spec=read_spec(self.spec),
+            spec=self.asks,
             recorded=self.recorded,
             target=self.target,
             revisions=dict(self.revisions),
@@ -252,7 +266,7 @@ class Play:
 
     def _copied(self) -> dict[str, int]:
         """Percent of the requests that a canary without weight gets copies of, as the routers see it."""
-        rollout, percent = self.recorded.rollout, read_spec(self.spec).analysis.copy_percent
+        rollout, percent = self.recorded.rollout, self.asks.analysis.copy_percent
         if rollout is None or rollout.state is State.WITHDRAWING or self.recorded.stable is None:
             return {}
         seen = self.revisions.get(rollout.target.revision)
