@@ -4,11 +4,13 @@
 by the applied weights, deterministically, as the fake clock moves on.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from perennial.api import kinds, names
 from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.smoke import Answers
 from perennial.ports import RouterReport
 from tests.fakes.world import World
 
@@ -130,7 +132,8 @@ def _counters(requests: int, failed: int) -> dict[str, Any]:
 class ServingCluster:
     """The Deployment controller, the scheduler and the kubelet.
 
-    stuck: versions whose pods never become available; refused: why the API server refuses to make pods.
+    stuck: versions whose pods never become available; refused: why the API server refuses to make pods; answers: what
+    canaries make of sample inputs, told as soon as a Job is there.
     """
 
     def __init__(self, world: World) -> None:
@@ -138,6 +141,7 @@ class ServingCluster:
         self.routers = FakeRouters(world)
         self.stuck: set[str] = set()
         self.refused = ""
+        self.answers: Answers | None = None
         self.router_pods = 2
         self._pods: set[str] = set()
         world.store.on_event.append(self._on_event)
@@ -147,7 +151,8 @@ class ServingCluster:
         for _ in range(50):
             ran = await self.world.settle()
             played = await self._play_routers()
-            if not ran and not played:
+            replayed = await self._play_smoke()
+            if not ran and not played and not replayed:
                 return
         raise AssertionError("the cluster does not come to rest")
 
@@ -211,6 +216,20 @@ class ServingCluster:
         await self.world.store.create(pod, manager="kube")
         ready = [{"type": "Ready", "status": "True"}]
         self.world.store.put_status(kinds.POD, NAMESPACE, name, {"podIP": "10.0.0.1", "conditions": ready})
+        return True
+
+    async def _play_smoke(self) -> bool:
+        """The Jobs that send sample inputs: each has ended once `answers` are known."""
+        store = self.world.store
+        jobs = [job for job in store.all(kinds.JOB) if not job.get("status")]
+        if self.answers is None or not jobs:
+            return False
+        name, report = jobs[0]["metadata"]["name"], json.dumps(self.answers.to_json())
+        labels = {**jobs[0]["spec"]["template"]["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+        await store.create(_owned("v1", "Pod", f"{name}-abcde", jobs[0], labels), manager="kube")
+        ended = {"name": "smoke", "state": {"terminated": {"exitCode": 0, "message": report}}}
+        store.put_status(kinds.POD, NAMESPACE, f"{name}-abcde", {"containerStatuses": [ended]})
+        store.put_status(kinds.JOB, NAMESPACE, name, {"conditions": [{"type": "Complete", "status": "True"}]})
         return True
 
     async def remove_routers(self) -> None:

@@ -1,6 +1,7 @@
 """A revision's objects, byte for byte: a changed line here would run in everybody's serving pods."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from perennial.api.crdgen import ROOT
 from perennial.app.settings import Settings
 from perennial.app.wiring import runtime_table
 from perennial.domain.revision import Resolved, resolve_runtime
+from perennial.domain.rollout.smoke import Samples
 from perennial.domain.rollout.spec import GatewayRoute, Parent, Scaling
 from perennial.domain.rollout.world import Artifact, Target
 from perennial.render.gateway import http_route, is_attached, weights_of
 from perennial.render.serving import autoscaler, revision_budget, revision_deployment, revision_service
+from perennial.render.smoke import smoke_job
 from perennial.render.training_containers import StepImage
 from tests.support.golden import as_yaml, check
 
@@ -79,6 +82,16 @@ def test_a_revision_with_its_own_container_on_gpus() -> None:
     mdep = owner(container=container, resources={"limits": {"nvidia.com/gpu": "1", "memory": "3Gi"}}, template=template)
     own = target("pvc://models/rain/1/", container=container)
     check("serving/own-container.yaml", as_yaml([revision_service(mdep, own), revision_deployment(mdep, own, 1, STEP)]))
+
+
+def test_the_job_that_sends_sample_inputs() -> None:
+    template = {"tolerations": [{"key": "gpu", "operator": "Exists"}], "securityContext": {"runAsUser": 1000}}
+    samples = Samples("pvc://models/rain/samples/sha256-5.csv", "sha256:" + "5" * 64)
+    mdep = owner(
+        model={"name": "rain", "servedName": "forecast"}, storage={"secretRef": {"name": "store"}}, template=template
+    )
+    asked = replace(target(), samples=samples)
+    check("serving/smoke.yaml", as_yaml([smoke_job(mdep, asked, "rain-smoke-00000001-1", 400, 3600, STEP)]))
 
 
 def test_the_autoscaler_of_stable() -> None:

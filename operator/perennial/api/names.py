@@ -24,6 +24,7 @@ COMPONENT_SERVER = "server"
 COMPONENT_ROUTER = "router"
 COMPONENT_TRAINING = "training"
 COMPONENT_REPORT = "report"
+COMPONENT_SMOKE = "smoke"
 
 ANNOTATION_COMMAND = "perennial.dev/command"
 ANNOTATION_SYNC_REQUESTED = "perennial.dev/sync-requested"

@@ -94,6 +94,7 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
         if analysis.get("reason"):
             lines.append(f"           {analysis.get('verdict', '')}: {analysis['reason']}")
         lines += _predictions(analysis.get("predictions"))
+    lines += _smoke(rollout.get("smoke"))
     lines += [
         f"           {_SAID[word['said']]} by {word['by']} at {word['weight']} %, {word['time']}"
         for word in rollout.get("approvals", ())
@@ -101,6 +102,22 @@ def _rollout(rollout: Mapping[str, Any] | None) -> list[str]:
     if rollout.get("etaSeconds") is not None:
         lines.append(f"           about {rollout['etaSeconds']} s to go at this rate of requests")
     return lines
+
+
+def _smoke(smoke: Mapping[str, Any] | None) -> list[str]:
+    """What became of sample inputs."""
+    if not smoke:
+        return []
+    if "sent" not in smoke:
+        return [
+            f"           sample inputs: {smoke.get('trouble') or ('passed over' if smoke.get('over') else 'under way')}"
+        ]
+    took = f"half within {smoke.get('p50Milliseconds', 0)} ms, 95 % within {smoke.get('p95Milliseconds', 0)} ms"
+    lines = [
+        f"           sample inputs: {smoke.get('failures', 0)} of {smoke['sent']} requests failed, answered {took}",
+        *([f"           first failure: {smoke['first']}"] if smoke.get("first") else []),
+    ]
+    return [*lines, *([f"           {smoke['skew']}"] if smoke.get("skew") else [])]
 
 
 def _predictions(compared: Mapping[str, Any] | None) -> list[str]:

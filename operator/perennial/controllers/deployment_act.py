@@ -16,7 +16,9 @@ from perennial.domain.rollout.plan import (
     DeleteRevision,
     DeleteRoute,
     DeleteRouter,
+    DeleteSmoke,
     MarkDrain,
+    RunSmoke,
     ScaleRevision,
     SetAutoscaler,
 )
@@ -31,6 +33,7 @@ from perennial.render.serving import (
     revision_name,
     revision_service,
 )
+from perennial.render.smoke import smoke_job
 from perennial.render.training_containers import StepImage
 from perennial.runtime.cache import Cache
 
@@ -91,6 +94,12 @@ class DeploymentActor:
                 await self._store.delete(kinds.DEPLOYMENT, namespace, name, uid=uid)
             case DeleteRouter(pod, uid):
                 await self._store.delete(kinds.POD, namespace, pod, uid=uid)
+            case RunSmoke(target, name, requests, seconds):
+                await self._post(
+                    deployment, kinds.JOB, smoke_job(deployment, target, name, requests, seconds, self._step)
+                )
+            case DeleteSmoke(name, uid):
+                await self._store.delete(kinds.JOB, namespace, name, uid=uid)
             case SetAutoscaler(revision, min_replicas):
                 await self._set_autoscaler(deployment, world, revision, min_replicas)
             case ApplyRoute(weights):

@@ -22,6 +22,8 @@ from perennial.domain.rollout.commands import read_command
 from perennial.domain.rollout.pods import PodTrouble, trouble_of
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
+from perennial.domain.rollout.smoke import JobSeen, is_smoke_job
+from perennial.domain.rollout.smoke_job import read_job
 from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import VERIFY_SECONDS
@@ -31,6 +33,8 @@ from perennial.domain.times import parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
+JOB_LABEL = "batch.kubernetes.io/job-name"
+"""By Kubernetes on each pod of a Job."""
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -95,6 +99,7 @@ class DeploymentObserver:
             },
             trouble=self._trouble(deployment, spec),
             gateway=await self._routes.look(deployment, spec.gateway, recorded, revisions, now),
+            smoke_jobs=self._smoke_jobs(deployment, now),
         )
 
     def forget(self, namespace: str, name: str) -> None:
@@ -137,6 +142,20 @@ class DeploymentObserver:
             trouble=trouble.words,
             unschedulable_since=trouble.unschedulable_since,
             drain_until=parse_time(drain) if drain else None,
+        )
+
+    def _smoke_jobs(self, deployment: JsonObject, now: datetime) -> tuple[JobSeen, ...]:
+        """The Jobs that send sample inputs, with what their pods say."""
+        meta = deployment["metadata"]
+        jobs = [
+            obj
+            for obj in self._cache.owned_by(meta["uid"])
+            if obj["kind"] == kinds.JOB.kind and is_smoke_job(meta["name"], obj["metadata"]["name"])
+        ]
+        return tuple(
+            read_job(job, self._cache.list(kinds.POD, meta["namespace"], {JOB_LABEL: job["metadata"]["name"]}), now)
+            for job in jobs
+            if not job["metadata"].get("deletionTimestamp")
         )
 
     def _pods(self, namespace: str, obj: JsonObject) -> list[JsonObject]:

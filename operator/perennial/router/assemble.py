@@ -103,14 +103,17 @@ def read_deployment(obj: JsonObject) -> Deployment:
 def _copies(spec: JsonObject, status: JsonObject) -> dict[str, Any]:
     """Who gets copies of how many requests: a canary without weight beside a stable, until it is withdrawn.
 
-    Not one that waits for an approval without weight: its inputs differ, and no copy would fit them.
+    Not one that waits for an approval without weight: its inputs differ, and no copy would fit them. And not before
+    its sample inputs, which are to find what would be wrong with copies too.
     """
     rollout, percent = status.get("rollout") or {}, spec.get("rollout", {}).get("mirrorPercent", 0)
     target = rollout.get("targetRevision")
     weights = {item["revision"]: item["weight"] for item in status.get("traffic", ())}
     stable = (status.get("stable") or {}).get("revision")
     going = target and stable and target != stable and rollout.get("state") not in (State.WITHDRAWING, State.APPROVAL)
-    going = going and not rollout.get("replacing")
+    smoke = rollout.get("smoke") or {}
+    due = "smoke" in spec.get("rollout", {}) and not smoke and rollout.get("state") == State.SCALING
+    going = going and not rollout.get("replacing") and not due and smoke.get("over", True)
     if not going or not percent or weights.get(target, 0) or not weights.get(stable, 0):
         return {}
     return {"copies_to": target, "copy_percent": percent}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from perennial.steps import digest, fetch, publish, report
+from perennial.steps import digest, fetch, publish, report, smoke
 from perennial.steps.errors import StepError, UsageProblem
 from perennial.steps.output import TERMINATION_LOG, Output
 
@@ -21,6 +21,7 @@ VERBS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, str], Output], Non
     "publish": publish.run,
     "digest": digest.run,
     "report": report.run,
+    "smoke": smoke.run,
 }
 
 

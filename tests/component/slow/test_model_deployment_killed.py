@@ -5,7 +5,8 @@ from copy import deepcopy
 from typing import Any
 
 from perennial.api import kinds
-from tests.component.serving.rig import V2, Rig
+from perennial.domain.rollout.smoke import Answers
+from tests.component.serving.rig import V2, Rig, version
 from tests.fakes.world import stop_after_every_write
 
 
@@ -21,7 +22,7 @@ def _end(world: Any) -> Any:
     children = sorted(
         (o["kind"], o["metadata"]["name"], json.dumps(o.get("spec", {}).get("replicas")))
         for o in world.store.all()
-        if o["kind"] in ("Deployment", "Service", "Secret")
+        if o["kind"] in ("Deployment", "Service", "Secret", "Job")
     )
     return {
         "created": sorted(c for c in world.created() if c[0] in ("Deployment", "Service", "Secret")),
@@ -58,5 +59,24 @@ async def test_killed_after_any_write_an_abort_ends_the_same() -> None:
         await rig.name(V2, analysis={"warmupSeconds": 0})
         await rig.cluster.run_until(lambda: "rejected" in rig.status and rig.state == "Rest")
         await rig.cluster.run_for(60, step=10)
+
+    assert await stop_after_every_write(lambda: _build(rigs), scenario, compare=_end) > 20
+
+
+async def test_killed_after_any_write_sample_inputs_are_sent_once_and_their_report_is_kept() -> None:
+    rigs: list[Rig] = []
+    spec: dict[str, Any] = {"rollout": {"smoke": {"requests": 400}}, "analysis": {"warmupSeconds": 0}}
+
+    async def scenario(world: Any) -> None:
+        rig = rigs[-1]
+        rig.cluster.answers = Answers(sent=400, good=400)
+        rig.routers.per_second = 2000
+        await rig.serve_first(**deepcopy(spec))
+        await rig.world.person(version(V2, samples={"uri": "s3://m/s.csv", "digest": "sha256:" + "5" * 64, "rows": 9}))
+        await rig.name(V2, **deepcopy(spec))
+        await rig.cluster.run_until(lambda: rig.stable() == V2)
+        await rig.cluster.run_for(60, step=10)
+        jobs = [name for kind, name in world.created() if kind == "Job"]
+        assert len(jobs) == len(set(jobs)) == 1
 
     assert await stop_after_every_write(lambda: _build(rigs), scenario, compare=_end) > 20

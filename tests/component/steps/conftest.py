@@ -1,16 +1,20 @@
-"""Three stores for the steps: a folder, fsspec's memory, and a real S3 server."""
+"""Three stores for the steps: a folder, fsspec's memory, and a real S3 server; and a step run as a container would."""
 
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from localcluster import binaries
 from localcluster.errors import ClusterError
+from perennial.domain.conditions import MAX_MESSAGE_BYTES
 from perennial.steps.locations import locate
+from perennial.steps.main import run_step
 from tests.support.s3_server import S3Server, s3_server
 
 
@@ -68,3 +72,33 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     else:
         server: S3Server = request.getfixturevalue("s3")
         yield Store(f"s3://{server.bucket}/{uuid.uuid4().hex}/", {**base, **server.environment})
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    (tmp_path / "store").mkdir()
+    return Store(f"file://{tmp_path}/store/", {"PERENNIAL_ALLOW_FILE": "1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    code: int
+    message: str
+    log: str
+
+
+@pytest.fixture
+def step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    def run(verb: str, given: Mapping[str, Any] | str, environ: Mapping[str, str] | None = None) -> Result:
+        termination = tmp_path / "termination-log"
+        termination.write_text("")
+        text = given if isinstance(given, str) else json.dumps(given)
+        whole = {**(environ or {}), "PERENNIAL_STEP": text, "PERENNIAL_TERMINATION_LOG": str(termination)}
+        capfd.readouterr()
+        code = run_step(verb, whole)
+        result = Result(code, termination.read_text(), capfd.readouterr().out)
+        assert len(result.message.encode()) <= MAX_MESSAGE_BYTES
+        assert "Traceback" not in result.message + result.log
+        return result
+
+    return run

@@ -5,7 +5,6 @@ import io
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 import s3fs
 
-from perennial.domain.conditions import MAX_MESSAGE_BYTES
 from perennial.domain.drift.baseline import parse_baseline
 from perennial.domain.errors import Stalled
 from perennial.domain.training.failure import RANKS_MISSING
@@ -24,32 +22,8 @@ from perennial.steps import digest
 from perennial.steps.main import run_step
 from perennial.steps.reference import Table
 from perennial.steps.samples import draw
-from tests.component.steps.conftest import Store
+from tests.component.steps.conftest import Result, Store
 from tests.support.ports import free_port
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    code: int
-    message: str
-    log: str
-
-
-@pytest.fixture
-def step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
-    def run(verb: str, given: Mapping[str, Any] | str, environ: Mapping[str, str] | None = None) -> Result:
-        termination = tmp_path / "termination-log"
-        termination.write_text("")
-        text = given if isinstance(given, str) else json.dumps(given)
-        whole = {**(environ or {}), "PERENNIAL_STEP": text, "PERENNIAL_TERMINATION_LOG": str(termination)}
-        capfd.readouterr()
-        code = run_step(verb, whole)
-        result = Result(code, termination.read_text(), capfd.readouterr().out)
-        assert len(result.message.encode()) <= MAX_MESSAGE_BYTES
-        assert "Traceback" not in result.message + result.log
-        return result
-
-    return run
 
 
 def sums(files: Mapping[str, bytes]) -> str:
@@ -371,12 +345,6 @@ def test_report_prints_the_record_again(store: Store, step: Any, tmp_path: Path)
     assert reported.message == published.message
     assert the_record(reported, store) == the_record(published, store)
     assert step("report", {**given, "attempt": 2}, store.environ).code == 65
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Store:
-    (tmp_path / "store").mkdir()
-    return Store(f"file://{tmp_path}/store/", {"PERENNIAL_ALLOW_FILE": "1"})
 
 
 def test_a_model_folder_that_is_empty_is_refused(local: Store, step: Any, tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_status_says_that_requests_through_a_gateway_are_not_counted(
     assert "requests through it are not counted below; metrics decide about a canary" in shown
 
 
+def test_status_shows_what_became_of_sample_inputs(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke = {"requests": 400, "sent": 400, "failures": 2, "first": "answered 500: no", "skew": "9 of 9 answers differ."}
+    rollout = {"targetRevision": "bbbb2222", "smoke": {**smoke, "p50Milliseconds": 5, "p95Milliseconds": 9}}
+    cluster.run("status", "rain", objects=(deployment(rollout=rollout),))
+    said = capsys.readouterr().out
+    assert "sample inputs: 2 of 400 requests failed, answered half within 5 ms, 95 % within 9 ms" in said
+    assert "first failure: answered 500: no" in said and "9 of 9 answers differ." in said
+
+
 def test_status_exits_0_when_ready(cluster: Cluster) -> None:
     assert cluster.run("status", "rain", objects=(deployment(conditions=[ready("True", "Serving", "")]),)) == 0
 

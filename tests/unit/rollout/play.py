@@ -1,7 +1,8 @@
 """A toy cluster for rollout decisions: applies statuses and actions to frozen worlds, with no API server and no clock.
 
 Pods become available at once unless `stuck`; routers confirm status.traffic at once unless `deaf`, and unless `silent`
-they tell the `inputs` of revisions (of one not in it: that its server does not tell). Failures follow `error_rates`, or
+they tell the `inputs` of revisions (of one not in it: that its server does not tell). A smoke Job has answered after
+a second, as `replay` says. Failures follow `error_rates`, or
 `rates` where they change in time; with `rng` requests and failures are random.
 """
 
@@ -26,13 +27,16 @@ from perennial.domain.rollout.plan import (
     DeleteRevision,
     DeleteRoute,
     DeleteRouter,
+    DeleteSmoke,
     MarkDrain,
+    RunSmoke,
     ScaleRevision,
     SetAutoscaler,
 )
 from perennial.domain.rollout.predictions import Pair, Predictions
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
+from perennial.domain.rollout.smoke import Answers, JobSeen
 from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import (
@@ -52,6 +56,12 @@ T0 = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 PER_SECOND = 100
 COPIES = "/copies"
 """Marks the counts of a revision that come from copies of requests."""
+
+
+def all_good(action: RunSmoke) -> JobSeen:
+    """The end of a smoke Job whose requests were all answered."""
+    answers = Answers(sent=action.requests, good=action.requests)
+    return JobSeen(action.name, f"uid-{action.name}", started=True, over=True, answers=answers)
 
 
 def digest(letter: str) -> str:
@@ -113,6 +123,9 @@ class Play:
     silent: bool = False
     predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     edge: ToyGateway | None = None
+    replay: Callable[[RunSmoke], JobSeen] = all_good
+    jobs: dict[str, RunSmoke] = field(default_factory=dict)
+    jobs_seen: dict[str, JobSeen] = field(default_factory=dict)
 
     _read: tuple[Any, Recorded] | None = None
 
@@ -164,6 +177,7 @@ class Play:
             authors=self.authors,
             command=self.command,
             gateway=self.edge.seen(self.spec, self.status) if self.edge is not None else None,
+            smoke_jobs=tuple(self.jobs_seen.values()),
             **self.more,
         )
 
@@ -199,6 +213,7 @@ class Play:
         for _ in range(seconds):
             self.now += timedelta(seconds=every)
             self._serve(every)
+            self.jobs_seen = {name: self.replay(made) for name, made in self.jobs.items()}
             self.settle()
 
     def run(self, seconds: int, until: str = "Rest") -> int:
@@ -326,6 +341,12 @@ class Play:
                 self.revisions[revision] = replace(self.revisions[revision], drain_until=parse_time(at) if at else None)
             case DeleteRevision(revision, _):
                 del self.revisions[revision]
+            case RunSmoke():
+                assert action.name not in self.jobs
+                self.jobs[action.name] = action
+                self.jobs_seen[action.name] = JobSeen(action.name, f"uid-{action.name}")
+            case DeleteSmoke(name, _):
+                del self.jobs[name], self.jobs_seen[name]
             case DeleteRouter(pod, _):
                 self.routers.remove(pod)
             case ApplyRoute(weights):

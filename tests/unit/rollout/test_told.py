@@ -11,22 +11,39 @@ import pytest
 
 from perennial.domain.rollout import change, stops
 from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.plan import RunSmoke
 from perennial.domain.rollout.signature import Tensor
+from perennial.domain.rollout.smoke import Answers, JobSeen, Samples
 from perennial.domain.rollout.state import AT_REST, TRANSITIONS, Event, State, after
 from perennial.domain.rollout.world import Untargeted
 from tests.unit.rollout.play import Play, spec_of, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
+SAMPLES = Samples("s3://m/samples/s.csv", "sha256:" + "5" * 64)
 
 
-def canary(**spec: object) -> Play:
+def ended(**answers: int) -> Callable[[RunSmoke], JobSeen]:
+    """A Job that reports these answers."""
+    return lambda made: JobSeen(made.name, "u", started=True, over=True, answers=Answers(**answers))
+
+
+ENDS = {
+    Event.STEP_DONE: ended(sent=100, good=100),
+    Event.ABORT_SHOWN: ended(sent=100, good=50, nulls=50),
+    Event.INCONCLUSIVE: ended(sent=100, good=90, unreadable=10),
+}
+
+
+def canary(samples: Samples | None = None, **spec: object) -> Play:
     """B beside stable A; not one pass was made yet."""
-    return Play(spec=spec_of(**spec)).begin()
+    return Play(spec=spec_of(**spec)).begin(samples=samples)
 
 
 def in_scaling(event: Event) -> Play:
     """B lacks pods for its next weight, which matters to the verdict only when it has one already."""
     play = canary(replicas=4, steps=[{"weight": 25}, {"weight": 50}], progressDeadlineSeconds=60)
+    if event in (Event.SAMPLES_DUE, Event.INCONCLUSIVE):
+        play = canary(SAMPLES if event is Event.SAMPLES_DUE else None, smoke={"requests": 100})
     if event in (Event.ABORT_SHOWN, Event.NO_ROOM):
         play.settle()
     play.stuck.add(B)
@@ -35,6 +52,14 @@ def in_scaling(event: Event) -> Play:
     if event is Event.NO_ROOM:
         play = canary()
         play.stuck.add(B)
+    play.settle()
+    return play
+
+
+def in_smoke(event: Event) -> Play:
+    """A Job sends sample inputs, for as long as no event ends that."""
+    play = canary(SAMPLES, smoke={"requests": 100}, progressDeadlineSeconds=60)
+    play.replay = ENDS.get(event, lambda made: JobSeen(made.name, "u", started=True))
     play.settle()
     return play
 
@@ -168,6 +193,7 @@ def expire(play: Play) -> None:
 
 STATES: dict[State, Callable[[Event], Play]] = {
     State.SCALING: in_scaling,
+    State.SMOKE: in_smoke,
     State.SHIFTING: in_shifting,
     State.ANALYSING: in_analysing,
     State.HOLDING: in_holding,
@@ -194,7 +220,10 @@ EVENTS: dict[Event, Callable[[Play], None]] = {
     Event.APPROVAL_NEEDED: wait(40),
     Event.INCONCLUSIVE: lambda play: (setattr(play, "per_second", 0), play.tick(12))[1],
     Event.HOLD_EXPIRED: expire,
+    Event.SAMPLES_DUE: recover,
 }
+OTHERWISE = {(State.SCALING, Event.INCONCLUSIVE): recover}
+"""Where an event comes about in another way than in other states."""
 NEVER = {(State.APPROVAL, Event.PROMOTE_ORDERED)}
 """A promote of a step that waits for approval is its approval."""
 TABLE = [(state, event) for state, row in TRANSITIONS.items() if state not in AT_REST for event in row]
@@ -213,7 +242,7 @@ def test_every_move_is_told(state: State, event: Event, monkeypatch: pytest.Monk
     play = STATES[state](event)
     assert play.state == state
     happened.clear()
-    EVENTS[event](play)
+    OTHERWISE.get((state, event), EVENTS[event])(play)
     assert happened[0] == (state, event)
 
 

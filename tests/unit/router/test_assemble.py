@@ -91,6 +91,20 @@ def test_a_canary_without_weight_beside_a_stable_gets_copies_until_it_is_withdra
     assert copied("Scaling", replacing=True) == nobody
 
 
+def test_a_canary_gets_no_copies_before_its_sample_inputs() -> None:
+    def copied(state: str, **rollout: Any) -> str | None:
+        going = {"targetRevision": "bbbbbbbb", "state": state, **rollout}
+        traffic = [{"revision": "aaaaaaaa", "weight": 100}, {"revision": "bbbbbbbb", "weight": 0}]
+        asked = {"mirrorPercent": 30, "smoke": {"requests": 9}}
+        status = {**MDEP["status"], "traffic": traffic, "rollout": going}
+        return read_deployment({**MDEP, "spec": {"rollout": asked}, "status": status}).copies_to
+
+    waiting, over = {"over": False}, {"over": True}
+    assert copied("Scaling") is copied("Smoke", smoke=waiting) is copied("Holding", smoke=waiting) is None
+    assert copied("Scaling", smoke=over) == copied("Analysing", smoke=over) == "bbbbbbbb"
+    assert copied("Analysing") == "bbbbbbbb"  # it was asked for only when copies were sent already
+
+
 def test_windows_are_those_of_policies_that_read_observations() -> None:
     policies = [
         policy("day", 86400),

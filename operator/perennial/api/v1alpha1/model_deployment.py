@@ -218,6 +218,15 @@ class Analysis(Model):
     )
 
 
+class Smoke(Model):
+    """Sample inputs of the version, from its reference.csv, that are sent to the canary before any other request."""
+
+    requests: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        description="How many requests, one sample each; they count as evidence. 361 clean ones show a failure rate "
+        "below 0.02 at alpha 0.01."
+    )
+
+
 _DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
 
 
@@ -236,6 +245,9 @@ class Rollout(Model):
         default=_DEFAULT_STEPS, description="Weights of the canary, strictly rising; 100 follows by itself."
     )
     analysis: Analysis = Field(default=Analysis(), description="When a canary is promoted or aborted.")
+    smoke: Smoke | None = Field(
+        default=None, description="Send sample inputs of the version first; nobody gets the answers."
+    )
     mirror_percent: Percent = Field(
         default=0,
         description="Percent of the requests that a canary is sent copies of before its first weight; nobody gets its "
@@ -484,6 +496,32 @@ class ApprovalStatus(Model):
     time: Timestamp = Field(description="When.")
 
 
+class SmokeStatus(Model):
+    """Sample inputs that were sent to the canary, and what became of them."""
+
+    requests: Count = Field(description="How many are to be sent.")
+    attempt: Count = Field(description="The Job's number; 0: none is made.")
+    attempt_time: Timestamp = Field(description="Since when.")
+    over: bool = Field(default=False, description="Whether the rollout has gone on.")
+    trouble: Sentence | None = Field(default=None, description="Why the last Job left no report.")
+    sent: Count | None = Field(default=None, description="Requests that were sent.")
+    failures: Count | None = Field(default=None, description="Those that failed.")
+    good: Count | None = Field(default=None, description="Those that were answered with values.")
+    nulls: Count | None = Field(default=None, description="Answers with a missing, NaN or infinite value.")
+    unreadable: Count | None = Field(default=None, description="Answers of no known form.")
+    timeouts: Count | None = Field(default=None, description="Requests without an answer in time.")
+    broken: Count | None = Field(default=None, description="Connections that ended without a whole answer.")
+    unreached: Count | None = Field(default=None, description="Requests that got no connection.")
+    codes: FreeObject | None = Field(default=None, description="Other answers, by HTTP code.")
+    compared: Count | None = Field(default=None, description="Answers for which training had recorded one too.")
+    different: Count | None = Field(default=None, description="Those that differ from it.")
+    largest_difference: Label | None = Field(default=None, description="The largest difference.")
+    skew: Sentence | None = Field(default=None, description="How they differ, in one sentence.")
+    p50_milliseconds: Count | None = Field(default=None, description="Half of the answers took no longer.")
+    p95_milliseconds: Count | None = Field(default=None, description="95 % of the answers took no longer.")
+    first: Sentence | None = Field(default=None, description="The first failure.")
+
+
 class RolloutStatus(Model):
     """The rollout in progress."""
 
@@ -523,6 +561,7 @@ class RolloutStatus(Model):
     message: Sentence | None = Field(default=None, description="Why it is withdrawn, in one sentence.")
     eta_seconds: Count | None = Field(default=None, description="Time to the verdict at the current rate.")
     analysis: AnalysisStatus | None = Field(default=None, description="What was counted in this step.")
+    smoke: SmokeStatus | None = Field(default=None, description="Sample inputs, when asked for.")
     evidence: FreeObject | None = Field(
         default=None, description="Counts of all steps and the routers' counters last read; for the operator."
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from perennial.domain.rollout.smoke import job_name
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import let_go_by_all, unverified
 from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
@@ -80,6 +81,24 @@ class DeleteRoute:
     uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class RunSmoke:
+    """Make the Job that sends sample inputs to the canary."""
+
+    target: Target
+    name: str
+    requests: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSmoke:
+    """Remove a Job whose report is in status, or that nobody waits for."""
+
+    name: str
+    uid: str
+
+
 Action = (
     CreateRevision
     | ScaleRevision
@@ -89,6 +108,8 @@ Action = (
     | SetAutoscaler
     | ApplyRoute
     | DeleteRoute
+    | RunSmoke
+    | DeleteSmoke
 )
 
 
@@ -101,7 +122,7 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
     actions += _drains(world, now)
     if not actions:
         actions += _pruning(world)
-    return (*actions, *_autoscaler(world), *_route(world))
+    return (*actions, *_smoke(world), *_autoscaler(world), *_route(world))
 
 
 def next_drain(world: World, now: datetime) -> float | None:
@@ -201,6 +222,21 @@ def _drains(world: World, now: datetime) -> list[Action]:
         elif now >= seen.drain_until:
             actions.append(ScaleRevision(seen.revision, seen.uid, 0))
     return actions
+
+
+def _smoke(world: World) -> list[Action]:
+    """The Job of the attempt in status, until its report is there too; all others go, one a pass."""
+    rollout, target = world.recorded.rollout, world.target
+    wanted = None
+    if rollout is not None and rollout.state is State.SMOKE and rollout.smoke is not None and rollout.smoking:
+        smoke = rollout.smoke
+        wanted = job_name(world.name, rollout.id, smoke.attempt) if smoke.answers is None else None
+        mine = isinstance(target, Target) and target.revision == rollout.target.revision
+        if wanted is not None and mine and all(job.name != wanted for job in world.smoke_jobs):
+            assert isinstance(target, Target)
+            return [RunSmoke(target, wanted, smoke.requests, world.spec.analysis.max_seconds)]
+    surplus = next((job for job in world.smoke_jobs if job.name != wanted), None)
+    return [DeleteSmoke(surplus.name, surplus.uid)] if surplus is not None else []
 
 
 def _autoscaler(world: World) -> list[Action]:

@@ -5,77 +5,38 @@ then what the state waits for.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
-from perennial.domain.rollout.approval import MAX_APPROVALS, Approval, Said, names_of
-from perennial.domain.rollout.ask import not_ones_own, signature_words, signatures, step_waits
+from perennial.domain.rollout import smoking
+from perennial.domain.rollout.approval import names_of
+from perennial.domain.rollout.ask import signature_words, signatures, step_waits
 from perennial.domain.rollout.change import (
     MAX_HISTORY,
     Change,
     executed,
-    ignored,
     moved,
     pending_command,
     split,
     with_traffic,
 )
-from perennial.domain.rollout.commands import BadCommand, Command
+from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.looking import look_seconds
+from perennial.domain.rollout.moment import Moment, next_weight
+from perennial.domain.rollout.obey import obey
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
 from perennial.domain.rollout.stops import VERIFY_SECONDS, stop
 from perennial.domain.rollout.verdict import LEANING, Finding, Verdict, find_verdict
-from perennial.domain.rollout.world import Promoted, Recorded, Rollout, World
+from perennial.domain.rollout.world import Promoted, Rollout, World
 from perennial.domain.times import rfc3339
 
-WAIT_SECONDS = 5.0
 UNSCHEDULABLE_SECONDS = 30.0
 """A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 MAX_REFUSAL = 400
-_ANSWERS = ("approve", "promote")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One decision in progress: the world, the facts with this look's counts, and the verdict at the live weight."""
-
-    world: World
-    recorded: Recorded
-    rollout: Rollout
-    live: int
-    finding: Finding | None
-    now: datetime
-
-    def go(self, event: Event, words: str, *notes: EventNote, **fields: object) -> Change:
-        """Move by the table."""
-        rollout = moved(self.rollout, event, self.now, **{"refusal": None, **fields})
-        return Change(
-            replace(self.recorded, rollout=rollout), words=words, finding=self.finding, events=notes, requeue=0.0
-        )
-
-    def wait(self, words: str) -> Change:
-        """Stay; look again soon, often while requests are counted or weights confirmed."""
-        counting = self.live > 0 or self.rollout.copying
-        requeue = float(self.world.spec.analysis.period_seconds) if counting else WAIT_SECONDS
-        if self.rollout.state is State.SHIFTING:
-            requeue = VERIFY_SECONDS
-        warm = (self.rollout.counts_from(self.world.spec.analysis.warmup_seconds) - self.now).total_seconds()
-        if counting and warm > 0:
-            requeue = min(requeue, warm)  # the first look that counts comes right at its end
-        if self.rollout.refusal is not None:
-            words = f"{self.rollout.refusal} {words}"
-        return Change(self.recorded, words=words, finding=self.finding, requeue=requeue)
-
-    def next_step(
-        self, event: Event, weight: int, words: str, note: EventNote | None = None, **fields: object
-    ) -> Change:
-        """Aim at another weight: first its pods, then the weight."""
-        notes = (note,) if note is not None else ()
-        return self.go(event, words, *notes, weight=weight, step_started=self.now, short_since=None, **fields)
 
 
 def proceed(world: World, now: datetime) -> Change:
@@ -87,7 +48,7 @@ def proceed(world: World, now: datetime) -> Change:
     stopped = stop(world, moment.recorded, moment.finding, command, now)
     if stopped is not None:
         return replace(stopped, finding=moment.finding)
-    obeyed = _obey(moment, command) if command is not None else None
+    obeyed = obey(moment, command) if command is not None else None
     if isinstance(obeyed, Change):
         return obeyed
     if isinstance(command, Command) and obeyed is not None and obeyed.reason == reasons.APPROVAL_REFUSED:
@@ -121,13 +82,11 @@ def look(world: World, now: datetime) -> Moment:
             rollout = replace(rollout, evidence=evidence)
         if live < FULL:
             finding = _finding(world, rollout, live, now)
+    elif rollout.smoking:
+        rollout = smoking.take_in(world, rollout)
+        finding = smoking.smoke_finding(rollout, analysis, len(world.spec.steps))
     rollout = replace(rollout, short_since=_short_since(world, rollout, live, now))
     return Moment(world, replace(world.recorded, rollout=rollout), rollout, live, finding, now)
-
-
-def next_weight(world: World, weight: int) -> int:
-    """The first weight of the spec above `weight`; 100 after the last."""
-    return next((w for w in world.spec.weights if w > weight), FULL)
 
 
 def _finding(world: World, rollout: Rollout, live: int, now: datetime) -> Finding:
@@ -137,12 +96,19 @@ def _finding(world: World, rollout: Rollout, live: int, now: datetime) -> Findin
         steps = tuple(sorted((*steps, Step(live)), key=lambda step: step.weight))
     index = next(i for i, step in enumerate(steps) if step.weight == live)
     held = (now - rollout.verified).total_seconds() if rollout.verified else 0.0
-    return find_verdict(rollout.evidence, world.spec.analysis, steps, index, held_seconds=held, metrics=world.metrics)
+    analysis, said = world.spec.analysis, rollout.smoke.answers if rollout.smoke is not None else None
+    codes = analysis.failure_codes
+    beforehand = (said.failures(codes), said.counted(codes)) if said is not None else (0, 0)
+    return find_verdict(
+        rollout.evidence, analysis, steps, index,
+        held_seconds=held, metrics=world.metrics, beforehand=beforehand,
+    )  # fmt: skip
 
 
 def _short_since(world: World, rollout: Rollout, live: int, now: datetime) -> datetime | None:
     """Since when the canary has fewer available pods than it needs now; None while it has them."""
-    aim = rollout.weight if rollout.state in (State.SCALING, State.SHIFTING, State.REPLACING) else live
+    aims = (State.SCALING, State.SMOKE, State.SHIFTING, State.REPLACING)
+    aim = rollout.weight if rollout.state in aims else live
     if _available(world, rollout) >= world.replicas_for(aim):
         return None
     return rollout.short_since or now
@@ -153,71 +119,12 @@ def _available(world: World, rollout: Rollout) -> int:
     return seen.available if seen is not None else 0
 
 
-def _obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
-    """approve, promote: answer a question that is asked; else promote: to 100 at once; skip: to the next weight.
-
-    abort came before. Two people who answer one question with `approve` do not let the rollout pass the next one.
-    """
-    rollout = moment.rollout
-    if isinstance(command, BadCommand):
-        return ignored(command.message)
-    if command.verb == "retry":
-        return ignored(f"retry is ignored: {rollout.target.label} is being rolled out.")
-    if command.revision != rollout.target.revision:
-        words = (
-            f"{command.verb} of {command.revision} is ignored: revision {rollout.target.revision} is being rolled out."
-        )
-        return ignored(words)
-    label = rollout.target.label
-    on_its_way = rollout.state in (State.SCALING, State.SHIFTING) and rollout.weight == FULL
-    if rollout.state is State.REPLACING or on_its_way:
-        return ignored(f"{command.verb} is ignored: {label} already is on its way to 100%.")
-    refusal = not_ones_own(moment.world, rollout, command.verb, command.by)
-    if refusal is not None:
-        return EventNote(reasons.APPROVAL_REFUSED, refusal, "Warning")
-    if rollout.state is State.APPROVAL and (command.verb in _ANSWERS or moment.live == 0):
-        return _approve(moment, command)
-    if command.verb == "approve":
-        return ignored(f"approve is ignored: {label} does not wait for approval.")
-    skip = command.verb == "skip"
-    weight = next_weight(moment.world, rollout.weight) if skip else FULL
-    words = f"{command.by} ordered {command.verb} of {label}; next is {weight}%."
-    event = Event.SKIP_ORDERED if skip else Event.PROMOTE_ORDERED
-    approvals = _approvals(moment, command, Said.SKIP if skip else Said.PROMOTE)
-    return moment.next_step(event, weight, words, EventNote(reasons.COMMAND_DONE, words), approvals=approvals)
-
-
-def _approve(moment: Moment, command: Command) -> Change | EventNote:
-    """A person's answer: to a step's question the next weight follows, to that about changed inputs the first one."""
-    label = moment.rollout.target.label
-    if moment.live > 0:
-        weight = next_weight(moment.world, moment.live)
-        words = f"{command.by} approved {label} at {moment.live}%; next is {weight}%."
-        approvals = _approvals(moment, command, Said.STEP)
-        note = EventNote(reasons.APPROVED, words)
-        return moment.next_step(Event.APPROVED, weight, words, note, approved_weight=moment.live, approvals=approvals)
-    if command.verb not in _ANSWERS:
-        return ignored(
-            f"{command.verb} is ignored: the inputs of {label} differ from stable's, and only approve lets them pass."
-        )
-    weight = moment.rollout.weight
-    words = f"{command.by} approved the changed inputs of {label}; next is {moment.world.spec.portion(weight)}."
-    approvals = _approvals(moment, command, Said.SIGNATURE)
-    return moment.next_step(Event.APPROVED, weight, words, EventNote(reasons.APPROVED, words), approvals=approvals)
-
-
-def _approvals(moment: Moment, command: Command, said: Said) -> tuple[Approval, ...]:
-    """The record with this word added."""
-    entry = Approval(command.by, said, moment.live, rfc3339(moment.now))
-    return (*moment.rollout.approvals, entry)[:MAX_APPROVALS]
-
-
 def _scaling(moment: Moment) -> Change:
     """Pods first: the weight follows when all pods for it are available."""
     world, rollout = moment.world, moment.rollout
     needed, available = world.replicas_for(rollout.weight), _available(world, rollout)
     if available >= needed:
-        return _first_look(moment) or _set_weight(moment)
+        return _first_look(moment) or _samples_first(moment) or _set_weight(moment)
     if _no_room(moment):
         return _replace_stable(moment)
     return moment.wait(_pods_words(world, rollout, available, needed))
@@ -241,6 +148,33 @@ def _first_look(moment: Moment) -> Change | None:
     words = signature_words(world, rollout, found.difference)
     note = EventNote(reasons.SIGNATURE_DIFFERS, words, "Warning")
     return moment.go(Event.SIGNATURE_DIFFERS, words, note, difference=found.difference)
+
+
+def _samples_first(moment: Moment) -> Change | None:
+    """Before anybody else asks the canary: sample inputs, when they are due; None when they are not."""
+    if not smoking.is_due(moment.world, moment.rollout):
+        return None
+    begun = smoking.begin(moment.world, moment.rollout, moment.now)
+    if begun is None:
+        return moment.wait(f"Sample inputs of {moment.rollout.target.label} wait until its ModelVersion is back.")
+    return _turned(moment, begun)
+
+
+def _smoke(moment: Moment) -> Change:
+    assert moment.finding is not None
+    return _turned(moment, smoking.turn(moment.world, moment.rollout, moment.finding, moment.now))
+
+
+def _turned(moment: Moment, turn: smoking.Turn) -> Change:
+    """Carry out what follows from sample inputs."""
+    notes = (EventNote(turn.reason, turn.words, "Warning" if turn.warning else "Normal"),) if turn.reason else ()
+    if turn.event is Event.STEP_DONE:
+        return moment.next_step(turn.event, moment.rollout.weight, turn.words, *notes, smoke=turn.smoke)
+    if turn.event is not None:
+        return moment.go(turn.event, turn.words, *notes, smoke=turn.smoke)
+    changed = replace(moment.rollout, smoke=turn.smoke)
+    waiting = replace(moment, rollout=changed, recorded=replace(moment.recorded, rollout=changed))
+    return replace(waiting.wait(turn.words), events=notes)
 
 
 def _set_weight(moment: Moment) -> Change:
@@ -336,6 +270,8 @@ def _promoted(moment: Moment) -> Change:
 def _analysing(moment: Moment) -> Change:
     """Advance or promote when shown; by maxSeconds without a verdict it is inconclusive."""
     world, rollout, finding = moment.world, moment.rollout, moment.finding
+    if rollout.smoking:
+        return _smoke(moment)
     assert finding is not None
     if rollout.copying and world.spec.analysis.copy_percent == 0:
         weight = next_weight(world, 0)
@@ -402,6 +338,7 @@ def _pods_words(world: World, rollout: Rollout, available: int, needed: int) -> 
 
 _HANDLERS: Mapping[State, Callable[[Moment], Change]] = {
     State.SCALING: _scaling,
+    State.SMOKE: _smoke,
     State.REPLACING: _replacing,
     State.SHIFTING: _shifting,
     State.ANALYSING: _analysing,

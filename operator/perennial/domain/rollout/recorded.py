@@ -12,6 +12,7 @@ from perennial.domain.authors import Author
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.approval import Approval, Said
 from perennial.domain.rollout.evidence import evidence_from_status, evidence_to_status
+from perennial.domain.rollout.smoke import smoke_from_status, smoke_to_status
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import Promoted, Recorded, Rejection, RevisionRef, Rollout
 from perennial.domain.times import parse_time, rfc3339
@@ -126,6 +127,7 @@ def _read_rollout(status: Mapping[str, Any]) -> Rollout:
         reason=status.get("reason"),
         message=status.get("message"),
         evidence=evidence_from_status(status.get("evidence")),
+        smoke=smoke_from_status(status.get("smoke")),
     )
 
 
@@ -157,6 +159,7 @@ def _rollout_status(rollout: Rollout) -> JsonObject:
         reason=rollout.reason,
         message=rollout.message,
         evidence=evidence if evidence["cursors"] or evidence["tallies"] else None,
+        smoke=smoke_to_status(rollout.smoke),
     )
 
 

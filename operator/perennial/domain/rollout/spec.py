@@ -58,7 +58,8 @@ class Analysis:
     """The checks of a canary; rates and alpha are fractions (0..1), times are seconds. sticky: callers keep their
     revision, so that requests are not split at random and the weight is not each revision's share of them.
     copy_percent: how many of the requests the canary gets copies of while its weight is 0. by_metrics: requests come
-    through a Gateway, where no router counts them, so that metrics decide."""
+    through a Gateway, where no router counts them, so that metrics decide. smoke_requests: with sample inputs, before
+    all else; 0: none."""
 
     period_seconds: int = 1
     warmup_seconds: int = 5
@@ -77,6 +78,7 @@ class Analysis:
     copy_percent: int = 0
     max_distance: float | None = None
     by_metrics: bool = False
+    smoke_requests: int = 0
 
     @property
     def counted(self) -> frozenset[str]:
@@ -168,6 +170,7 @@ def read_spec(spec: Mapping[str, Any]) -> DeploymentSpec:
             sticky="stickyHeader" in spec.get("traffic", {}),
             copy_percent=int(rollout.get("mirrorPercent", 0)),
             by_metrics=bool(gateway),
+            smoke_requests=int(rollout.get("smoke", {}).get("requests", 0)),
         ),
         progress_deadline_seconds=int(rollout.get("progressDeadlineSeconds", 1200)),
         scale_down_delay_seconds=int(rollout.get("scaleDownDelaySeconds", 300)),

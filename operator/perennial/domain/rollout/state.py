@@ -15,6 +15,7 @@ class State(StrEnum):
     REFUSED = "Refused"
     EXPIRED = "Expired"
     SCALING = "Scaling"
+    SMOKE = "Smoke"
     SHIFTING = "Shifting"
     ANALYSING = "Analysing"
     APPROVAL = "Approval"
@@ -34,6 +35,7 @@ class Event(StrEnum):
     RETRY_ORDERED = "RetryOrdered"
     NO_ROOM = "NoRoom"
     PODS_AVAILABLE = "PodsAvailable"
+    SAMPLES_DUE = "SamplesDue"
     WEIGHT_VERIFIED = "WeightVerified"
     FULL_WEIGHT_VERIFIED = "FullWeightVerified"
     STEP_DONE = "StepDone"
@@ -59,10 +61,11 @@ MEANINGS: Mapping[State, str] = {
     State.REFUSED: "what is asked for was rejected; stable serves until another version is named",
     State.EXPIRED: "the rollout ended without a verdict; stable serves",
     State.SCALING: "the canary's pods for the next weight become available",
+    State.SMOKE: "a Job sends sample inputs of the version to the canary, which nobody else sees",
     State.SHIFTING: "the weight is in status.traffic; routers confirm it",
     State.ANALYSING: "requests are counted; every look may abort, advance or promote",
     State.APPROVAL: "the step is done, or at weight 0 the inputs differ from stable's; a person lets it go on",
-    State.HOLDING: "no verdict by maxSeconds; counting goes on at this weight",
+    State.HOLDING: "no verdict by maxSeconds, or none of sample inputs; counting goes on at this weight",
     State.REPLACING: "no room beside stable: stable is scaled down so that the canary can start",
     State.WITHDRAWING: "weight 0 is in status.traffic; routers confirm it, and stable is whole again",
 }
@@ -104,7 +107,16 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.PODS_AVAILABLE: State.SHIFTING,
         Event.SIGNATURE_DIFFERS: State.APPROVAL,
+        Event.SAMPLES_DUE: State.SMOKE,
+        Event.INCONCLUSIVE: State.HOLDING,
         Event.NO_ROOM: State.REPLACING,
+    },
+    State.SMOKE: {
+        **_BACK,
+        **_ON,
+        Event.ABORT_SHOWN: State.WITHDRAWING,
+        Event.STEP_DONE: State.SCALING,
+        Event.INCONCLUSIVE: State.HOLDING,
     },
     State.REPLACING: {**_BACK, Event.PODS_AVAILABLE: State.SHIFTING},
     State.SHIFTING: {

@@ -12,6 +12,8 @@ from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.change import Change
 from perennial.domain.rollout.comparison import Comparison
 from perennial.domain.rollout.recorded import status_of_recorded
+from perennial.domain.rollout.smoke import Smoke, smoke_to_status
+from perennial.domain.rollout.smoking import skew
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import past_deadline
 from perennial.domain.rollout.verdict import Finding, Verdict
@@ -78,7 +80,11 @@ def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
     """Step counters and the analysis, for people."""
     steps = len(world.spec.steps) if change.recorded.stable is not None else 0
     step = min(steps, sum(weight <= rollout.weight for weight in world.spec.weights))
+    if steps and rollout.smoke is not None:  # one step more, before all others
+        steps, step = steps + 1, step + 1 if rollout.smoke.over else 1
     progress: JsonObject = {"step": step, "steps": steps, "progress": f"{step}/{steps}"}
+    if rollout.smoke is not None:
+        progress["smoke"] = _smoke(rollout.smoke, world.spec.analysis.failure_codes)
     finding = change.finding
     if finding is not None:
         tally = rollout.evidence.tally(change.recorded.weight_of(rollout.target.revision))
@@ -99,6 +105,16 @@ def _progress(world: World, change: Change, rollout: Rollout) -> JsonObject:
         if finding.comparison is not None:
             progress["analysis"]["predictions"] = _predictions(finding.comparison)
     return progress
+
+
+def _smoke(smoke: Smoke, failure_codes: frozenset[str]) -> JsonObject:
+    """What became of sample inputs, with what people want to know of it."""
+    made = smoke_to_status(smoke) or {}
+    if smoke.answers is not None:
+        made["failures"] = smoke.answers.failures(failure_codes)
+        apart = skew(smoke.answers)
+        made |= {"skew": apart} if apart is not None else {}
+    return made
 
 
 def _predictions(comparison: Comparison) -> JsonObject:

@@ -11,7 +11,7 @@ from perennial.domain.rollout.comparison import OF_PREDICTIONS
 from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import Event, State, after
-from perennial.domain.rollout.verdict import Finding, Verdict
+from perennial.domain.rollout.verdict import LEANING, Finding, Verdict
 from perennial.domain.rollout.world import Recorded, Rollout, RouterSeen, Target, Untargeted, World
 
 VERIFY_SECONDS = 0.5
@@ -165,7 +165,12 @@ def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now
             "more weight or a longer holdMaxSeconds gives it more evidence."
         )
         return withdraw(world, recorded, Event.HOLD_EXPIRED, reasons.EXPIRED, words, now, reject=False)
-    if rollout.state is State.ANALYSING and waits and finding is not None and analysis.on_inconclusive == "Abort":
+    if finding is None or not waits or analysis.on_inconclusive != "Abort":
+        return None
+    if rollout.state is State.SMOKE and finding.reason in LEANING:
+        words = f"No verdict on {rollout.target.label}, and onInconclusive is Abort: {finding.message}"
+        return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
+    if rollout.state is State.ANALYSING:
         started = rollout.verified or rollout.state_since
         if (now - started).total_seconds() >= analysis.max_seconds:
             words = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from perennial.domain import reasons
 from perennial.domain.revision import Unresolvable, fingerprint, resolve_runtime, revision_hash
+from perennial.domain.rollout.smoke import Samples
 from perennial.domain.rollout.spec import DeploymentSpec
 from perennial.domain.rollout.world import Artifact, Recorded, Rejection, RevisionSeen, Target, Untargeted
 
@@ -112,15 +113,16 @@ def _as_revision(
     """The revision that already serves this request, whatever the runtime table says today, else a new one."""
     refused = rejection_of(version, sources.deployment) if version is not None else None
     note = _gate_note(name, version) if version is not None else None
+    samples = _samples(version) if version is not None else None
     known = _known_revision(spec, recorded, sources, artifact.digest)
     if known is not None:
-        return Target(known.revision, name, artifact, known.fingerprint, known.entry, refused, note)
+        return Target(known.revision, name, artifact, known.fingerprint, known.entry, refused, note, samples)
     resolved = resolve_runtime(spec.raw, artifact.format, sources.runtimes)
     if isinstance(resolved, Unresolvable):
         return Untargeted(resolved.reason, resolved.message, stalled=True, version=name)
     asked = fingerprint(spec.raw, artifact.digest) or ""
     revision = revision_hash(spec.raw, artifact.digest, resolved.entry)
-    return Target(revision, name, artifact, asked, resolved.entry, refused, note)
+    return Target(revision, name, artifact, asked, resolved.entry, refused, note, samples)
 
 
 def _known_revision(spec: DeploymentSpec, recorded: Recorded, sources: Sources, digest: str) -> RevisionSeen | None:
@@ -131,6 +133,11 @@ def _known_revision(spec: DeploymentSpec, recorded: Recorded, sources: Sources, 
         if seen.digest == digest and fingerprint(spec.raw, digest, recipe=seen.recipe) == seen.fingerprint:
             return seen
     return None
+
+
+def _samples(version: ModelVersion) -> Samples | None:
+    found = version["spec"].get("samples")
+    return Samples(found["uri"], found["digest"]) if found else None
 
 
 def _gate_note(name: str | None, version: ModelVersion) -> str | None:

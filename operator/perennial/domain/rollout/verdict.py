@@ -79,21 +79,23 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One check (errors, or slow answers) as numbers: the arms at each weight."""
+    """One check (errors, or slow answers) as numbers: the arms at each weight, and (bad, all) answers of the canary
+    that stable has none beside."""
 
     name: str
     limit: float
     pairs: tuple[Pair, ...]
+    beforehand: tuple[int, int] = (0, 0)
 
     @property
     def bad(self) -> int:
         """Bad answers of the canary."""
-        return sum(pair.bad for pair in self.pairs)
+        return sum(pair.bad for pair in self.pairs) + self.beforehand[0]
 
     @property
     def total(self) -> int:
         """Answers of the canary."""
-        return sum(pair.total for pair in self.pairs)
+        return sum(pair.total for pair in self.pairs) + self.beforehand[1]
 
     @property
     def stable_bad(self) -> int:
@@ -128,14 +130,18 @@ def find_verdict(
     *,
     held_seconds: float,
     metrics: Sequence[MetricFinding] = (),
+    beforehand: tuple[int, int] = (0, 0),
 ) -> Finding:
-    """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified."""
+    """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified.
+
+    beforehand: (failed, all) requests with sample inputs: evidence for the canary, by the rate alone.
+    """
     step = steps[index]
     here = evidence.tally(step.weight)
     checks = _checks([here], analysis)
     # Copies may speak against a canary, not for it: what it would do with real callers is shown by real requests.
-    overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis)
-    alpha = _alpha(analysis, len(steps), len(checks))
+    overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis, beforehand)
+    alpha = alpha_of(analysis, len(steps))
     comparison = _comparison(here, analysis, alpha)
     abort_logs = [_abort_log(check, analysis) for check in checks]
     promote_log = min(_promote_log(check, analysis) for check in overall)
@@ -179,7 +185,7 @@ def find_verdict(
 def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
     """Whether the counts of the step abort the canary: the cheap half of `find_verdict`, for simulations too."""
     checks = _checks([here], analysis)
-    alpha = _alpha(analysis, number_of_steps, len(checks))
+    alpha = alpha_of(analysis, number_of_steps)
     goal = -math.log(alpha)
     comparison = _comparison(here, analysis, alpha)
     if comparison is not None and comparison.result is Result.FAILED:
@@ -187,10 +193,10 @@ def must_abort(here: Tally, analysis: Analysis, number_of_steps: int) -> bool:
     return any(check.bad >= analysis.min_failures and _abort_log(check, analysis) >= goal for check in checks)
 
 
-def _alpha(analysis: Analysis, number_of_steps: int, number_of_checks: int) -> float:
-    """alpha of one check at one step: all that may abort share it."""
-    tests = number_of_checks + (TESTS if analysis.max_distance is not None else 0)
-    return analysis.alpha / (number_of_steps * tests)
+def alpha_of(analysis: Analysis, number_of_steps: int) -> float:
+    """alpha of one check at one step: all that may abort share it. Sample inputs are one step more."""
+    tests = len(_checks([], analysis)) + (TESTS if analysis.max_distance is not None else 0)
+    return analysis.alpha / ((number_of_steps + (analysis.smoke_requests > 0)) * tests)
 
 
 def _comparison(here: Tally, analysis: Analysis, alpha: float) -> Comparison | None:
@@ -225,14 +231,14 @@ def _weight(tally: Tally, analysis: Analysis) -> float:
     return tally.weight or FULL * analysis.copy_percent / (FULL + analysis.copy_percent)
 
 
-def _checks(tallies: Sequence[Tally], analysis: Analysis) -> list[Counts]:
+def _checks(tallies: Sequence[Tally], analysis: Analysis, beforehand: tuple[int, int] = (0, 0)) -> list[Counts]:
     sticky = analysis.sticky
     weighed = [(weight, t) for t in tallies if (weight := _weight(t, analysis))]
     failed = [
         Pair(weight, t.failures, t.canary.requests, t.stable_failures, t.stable.requests, sticky)
         for weight, t in weighed
     ]
-    checks = [Counts("failed", analysis.max_error_rate, tuple(failed))]
+    checks = [Counts("failed", analysis.max_error_rate, tuple(failed), beforehand)]
     if analysis.latency is not None:
         slow = [
             Pair(

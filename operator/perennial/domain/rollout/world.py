@@ -15,6 +15,7 @@ from perennial.domain.rollout.evidence import Evidence, Reading
 from perennial.domain.rollout.gateway import Edge, GatewaySeen, Shares, edge, shares
 from perennial.domain.rollout.metrics import MetricFinding
 from perennial.domain.rollout.signature import Signature
+from perennial.domain.rollout.smoke import JobSeen, Samples, Smoke
 from perennial.domain.rollout.spec import DeploymentSpec
 from perennial.domain.rollout.state import State
 
@@ -42,7 +43,8 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked for, as a revision. `note`: what people should know (such as: it has no gate)."""
+    """What is asked for, as a revision. `note`: what people should know (such as: it has no gate). samples: its sample
+    inputs, where it has any."""
 
     revision: str
     version: str | None
@@ -51,6 +53,7 @@ class Target:
     entry: JsonObject
     refused: Rejection | None = None
     note: str | None = None
+    samples: Samples | None = None
 
     @property
     def label(self) -> str:
@@ -125,6 +128,12 @@ class Rollout:
     reason: str | None = None
     message: str | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    smoke: Smoke | None = None
+
+    @property
+    def smoking(self) -> bool:
+        """Whether sample inputs are what the rollout waits for."""
+        return self.smoke is not None and not self.smoke.over
 
     @property
     def copying(self) -> bool:
@@ -221,7 +230,8 @@ class World:
 
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
     choice: the version that updatePolicy Direct should choose now. authors: who wrote the change that Git brought;
-    empty: not known. gateway: the HTTPRoute, when one is asked for or recorded.
+    empty: not known. gateway: the HTTPRoute, when one is asked for or recorded. smoke_jobs: those that are there, of
+    any rollout.
     """
 
     name: str
@@ -241,6 +251,7 @@ class World:
     version_rejections: Mapping[str, Rejection | None] = field(default_factory=dict)
     trouble: Trouble | None = None
     gateway: GatewaySeen | None = None
+    smoke_jobs: tuple[JobSeen, ...] = ()
 
     @property
     def shares(self) -> Shares:
