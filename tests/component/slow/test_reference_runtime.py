@@ -22,6 +22,10 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from perennial.domain.rollout.smoke import read_report
+from perennial.domain.training.record import digest_of
+from perennial.steps.main import run_step
+
 ROOT = Path(__file__).resolve().parents[3]
 HOME = ROOT / "runtimes" / "reference"
 SUPPORT = ROOT / "tests" / "support" / "reference"
@@ -192,6 +196,29 @@ def test_one_matrix_and_v1_rows_agree(server: Server) -> None:
     assert (matrix["name"], matrix["datatype"], matrix["shape"]) == ("prediction", "FP64", [2])
     assert matrix["data"] == v1
     assert v1[0] > 0.5 > v1[1]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_sample_inputs_of_a_rollout_get_the_answers_that_training_recorded(
+    servers: dict[str, Server], models: Path, tmp_path: Path, format_: str
+) -> None:
+    recorded = json.loads((models / "expected.json").read_text())[format_]["predictions"]
+    rows = [f"{warmth},{wind},{p}" for (warmth, wind), p in zip([*ROWS, [0.1, -2.0]], recorded, strict=True)]
+    text = "\n".join(["warmth,wind,prediction", *rows]) + "\n"
+    (tmp_path / "samples.csv").write_text(text)
+    given = {
+        "samples": {"uri": f"file://{tmp_path}/samples.csv", "digest": digest_of(text)},
+        "url": f"http://127.0.0.1:{servers[format_].port}",
+        "model": "rain",
+        "requests": 60,
+        "timeoutSeconds": 10,
+        "seconds": 60,
+    }
+    said = tmp_path / "said"
+    environ = {"PERENNIAL_ALLOW_FILE": "1", "PERENNIAL_TERMINATION_LOG": str(said)}
+    assert run_step("smoke", {**environ, "PERENNIAL_STEP": json.dumps(given)}) == 0, said.read_text()
+    answers = read_report(said.read_text())
+    assert (answers.good, answers.compared, answers.different) == (60, 60, 0), answers
 
 
 @pytest.mark.parametrize("format_", ["sklearn", "xgboost", "lightgbm"])
