@@ -122,6 +122,7 @@ ALLOWED = [
     ("operator", "get /secrets perennial-router"),
     ("operator", "patch rbac.authorization.k8s.io/rolebindings perennial-router"),
     ("operator", "patch policy/poddisruptionbudgets perennial-router"),
+    ("operator", "delete /configmaps perennial-router"),
     ("operator", "create policy/poddisruptionbudgets"),
     ("operator", "get apps/replicasets"),
     ("operator", "impersonate /serviceaccounts perennial-sync"),

@@ -34,10 +34,13 @@ class PrometheusSource:
     authorization_file: Path | None = None
 
     def headers(self) -> dict[str, str]:
-        """The headers of a request now; OSError or UnicodeDecodeError when the file cannot be read."""
+        """The headers of a request now; OSError or ValueError when the file cannot be read or is no header."""
         if self.authorization_file is None:
             return {}
-        return {"Authorization": self.authorization_file.read_text(encoding="utf-8").strip()}
+        text = self.authorization_file.read_text(encoding="utf-8").strip()
+        if not text.isprintable():
+            raise ValueError("it must hold one line: the value of the Authorization header")
+        return {"Authorization": text}
 
 
 class Prometheus:
@@ -65,11 +68,12 @@ class Prometheus:
         timeout = aiohttp.ClientTimeout(total=source.timeout_seconds)
         try:
             headers = source.headers()
-        except (OSError, UnicodeDecodeError) as error:
-            words = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise Unavailable(
-                "MetricsUnavailable", f"the authorizationFile of Prometheus source {name} cannot be read: {words}"
-            ) from error
+        except UnicodeDecodeError as error:
+            raise _unreadable(name, "it is not UTF-8 text") from error
+        except ValueError as error:
+            raise _unreadable(name, str(error)) from error
+        except OSError as error:
+            raise _unreadable(name, error.strerror) from error
         try:
             async with self._session.post(
                 url, data=dict(form), headers=headers, timeout=timeout, allow_redirects=False
@@ -91,6 +95,12 @@ class Prometheus:
             words = bounded(str(body.get("error") or "no reason given") if isinstance(body, dict) else "no object", 300)
             raise Unavailable("MetricsUnavailable", f"Prometheus source {name} answered HTTP {code}: {words}")
         return body
+
+
+def _unreadable(name: str, words: str | None) -> Unavailable:
+    return Unavailable(
+        "MetricsUnavailable", f"the authorizationFile of Prometheus source {name} cannot be read: {words}"
+    )
 
 
 async def _bounded_body(response: aiohttp.ClientResponse) -> bytes | None:

@@ -8,7 +8,7 @@ from perennial.api.kinds import Kind
 from perennial.controllers.deployment_gateway import GatewayRoutes, ports_of
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain.decision import JsonObject
-from perennial.domain.errors import Conflict, Forbidden, NameTaken
+from perennial.domain.errors import Conflict, Forbidden, NameTaken, Stalled
 from perennial.domain.rollout.plan import (
     Action,
     ApplyRoute,
@@ -64,11 +64,20 @@ class DeploymentActor:
         self._unscaled.pop((namespace, name), None)
 
     async def act(self, deployment: JsonObject, world: World, actions: Iterable[Action]) -> None:
-        """What every ModelDeployment has, then the actions in order."""
+        """What every ModelDeployment has, then the actions in order.
+
+        Stalled at the end when the server refuses one: that keeps none of the others from being done.
+        """
         await self._fleet.ensure(deployment)
         await self._ensure_client_service(deployment)
+        refused: Stalled | None = None
         for action in actions:
-            await self._carry_out(deployment, world, action)
+            try:
+                await self._carry_out(deployment, world, action)
+            except Stalled as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def _carry_out(self, deployment: JsonObject, world: World, action: Action) -> None:
         namespace = world.namespace

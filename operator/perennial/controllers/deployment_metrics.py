@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from perennial.domain.errors import PerennialError
-from perennial.domain.rollout.metrics import LOOK_SECONDS, MetricFinding, Outcome
+from perennial.domain.rollout.metrics import LOOK_SECONDS, MetricFinding, Outcome, with_names
 from perennial.domain.rollout.spec import Analysis, MetricCheck
 from perennial.domain.rollout.world import Recorded
 from perennial.ports import MetricsSource
@@ -37,8 +37,11 @@ class MetricLooks:
     async def findings(
         self, key: str, analysis: Analysis, recorded: Recorded, now: datetime
     ) -> tuple[MetricFinding, ...]:
-        """Each check's outcome. None before the routers confirm the live weight and its warm-up is over: nothing is
-        counted then, and what failed at another weight is forgotten."""
+        """Each check's outcome; key: namespace/name.
+
+        None before the routers confirm the live weight and its warm-up is over: nothing is counted then, and what
+        failed at another weight is forgotten.
+        """
         rollout, checks = recorded.rollout, analysis.metrics
         live = recorded.weight_of(rollout.target.revision) if rollout is not None else 0
         if rollout is None or not checks or live == 0 or rollout.verified is None:
@@ -46,6 +49,9 @@ class MetricLooks:
             return ()
         if now < rollout.counts_from(analysis.warmup_seconds):
             return ()
+        stable = recorded.stable.revision if recorded.stable is not None else ""
+        namespace, _, name = key.partition("/")
+        checks = with_names(checks, canary=rollout.target.revision, stable=stable, namespace=namespace, name=name)
         of = (rollout.id, checks)
         look = self._looks.get(key)
         if look is None or look.of != of:
@@ -54,7 +60,7 @@ class MetricLooks:
             await self._ask(look, checks, now)
         elif look.asking is not None:
             _take(look)
-        elif (now - look.asked).total_seconds() >= LOOK_SECONDS:
+        elif not 0 <= (now - look.asked).total_seconds() < LOOK_SECONDS:  # below 0: the clock was set back
             look.asked = now
             await self._ask(look, checks, now)
         return look.findings
@@ -99,6 +105,7 @@ def _unanswered(check: MetricCheck) -> MetricFinding:
 
 
 def _take(look: _Look) -> None:
-    """The answers, once they are there; an error that is no PerennialError is raised here."""
+    """The answers, once they are there; an error that is no PerennialError is raised here, once."""
     if look.asking is not None and look.asking.done():
-        look.findings, look.asking = look.asking.result(), None
+        asked, look.asking = look.asking, None
+        look.findings = asked.result()

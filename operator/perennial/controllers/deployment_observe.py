@@ -19,7 +19,7 @@ from perennial.domain import reasons
 from perennial.domain.authors import read_authors
 from perennial.domain.decision import JsonObject
 from perennial.domain.rollout.commands import read_command
-from perennial.domain.rollout.pods import PodTrouble, trouble_of
+from perennial.domain.rollout.pods import PodTrouble, is_serving, trouble_of
 from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.routers import read_router
 from perennial.domain.rollout.smoke import JobSeen, is_smoke_job
@@ -122,6 +122,9 @@ class DeploymentObserver:
         annotations = meta.get("annotations") or {}
         replicas = int(obj["spec"].get("replicas", 1))
         available = min(replicas, int(status.get("availableReplicas") or 0))
+        if int(status.get("observedGeneration") or 0) < int(meta.get("generation") or 0):
+            # What status tells may be of a spec before: pods that a drain is stopping are not there for an undo.
+            available = min(available, sum(map(is_serving, self._pods(meta["namespace"], obj))))
         drain = annotations.get(names.ANNOTATION_SCALE_DOWN_AT)
         trouble = PodTrouble()
         if available < replicas:
@@ -177,7 +180,8 @@ class DeploymentObserver:
         period = VERIFY_SECONDS if verifying else float(spec.analysis.period_seconds)
         pods = await self._fleet.ready_pods(namespace)
         warm = last is not None and last.time < rollout.counts_from(spec.analysis.warmup_seconds) <= now
-        if last is not None and last.of == of and not warm and (now - last.time).total_seconds() < period * 0.9:
+        age = (now - last.time).total_seconds() if last is not None else 0.0  # below 0: the clock was set back
+        if last is not None and last.of == of and not warm and 0 <= age < period * 0.9:
             uids = {uid for _, uid, _ in pods}
             known = tuple(replace(router, reading=None) for router in last.routers if router.uid in uids)
             new = uids - {router.uid for router in known}

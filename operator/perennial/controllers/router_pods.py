@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from perennial.api import kinds, names
-from perennial.domain import conditions
 from perennial.domain.decision import JsonObject
+from perennial.domain.rollout.pods import is_serving
 from perennial.domain.times import parse_time
 from perennial.ports import ObjectStore
 from perennial.render.router import TOKEN_KEY
@@ -39,7 +39,7 @@ class RouterPods:
 
     async def ready_pods(self, namespace: str) -> list[tuple[str, str, str]]:
         """(name, uid, ip) of the ready router pods whose owner chain leads to our Deployment, by uid."""
-        return [_address(pod) for pod in await self._believed(namespace) if _is_ready(pod)]
+        return [_address(pod) for pod in await self._believed(namespace) if is_serving(pod)]
 
     async def leaving_pods(self, namespace: str, now: datetime) -> list[tuple[str, str, str]]:
         """The same of pods that are being stopped: they tell their last counts once they have drained."""
@@ -85,9 +85,3 @@ def _is_leaving(pod: Mapping[str, Any], now: datetime) -> bool:
     """Whether it is being stopped; deletionTimestamp is when its grace ends, and a lost node never removes it."""
     end = pod["metadata"].get("deletionTimestamp")
     return bool(end) and now < parse_time(end) + timedelta(seconds=LEAVING_SECONDS)
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    return conditions.is_true((pod.get("status") or {}).get("conditions") or (), "Ready")

@@ -23,9 +23,14 @@ class Source:
     def __init__(self, value: float | None) -> None:
         self.value = value
         self.asked: list[Any] = []
+        self.queries: set[str] = set()
+        self.defect: Exception | None = None
 
     async def query(self, source: str, query: str, *, at: Any = None) -> MetricSample:
         self.asked.append(at)
+        self.queries.add(query)
+        if self.defect is not None:
+            raise self.defect
         if self.value is None:
             await asyncio.Event().wait()
         return MetricSample(self.value)
@@ -85,3 +90,24 @@ async def test_failed_looks_are_counted_at_one_weight() -> None:
     assert (rig.state, rig.status["canary"]["weight"], len(source.asked)) == ("Analysing", 50, 4)
     await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=30)
     assert rig.stable() == V1
+
+
+async def test_a_query_that_breaks_us_breaks_one_pass_and_no_verdict() -> None:
+    source = Source(0.9)
+    rig = await canary(source, minRequests=1000)
+    source.defect = ValueError("a defect of ours")
+    await rig.cluster.run_for(25)
+    rig.routers.error_rates[V2] = 0.9
+    await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=60)
+    assert rig.stable() == V1
+
+
+async def test_a_query_asks_about_the_canary_alone() -> None:
+    query = 'errors{pod=~"$(name)-rev-$(canary)-.*"} / errors{pod=~"$(name)-rev-$(stable)-.*",namespace="$(namespace)"}'
+    source = Source(0.9)
+    rig = await canary(source, metrics=[{**CHECK, "prometheus": {"source": "main", "query": query}}])
+    await rig.cluster.run_for(12)
+    old, new = rig.status["stable"]["revision"], rig.status["canary"]["revision"]
+    assert source.queries == {
+        f'errors{{pod=~"rain-rev-{new}-.*"}} / errors{{pod=~"rain-rev-{old}-.*",namespace="default"}}'
+    }

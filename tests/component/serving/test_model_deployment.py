@@ -500,6 +500,16 @@ async def test_a_pod_that_the_server_refuses_stalls_with_its_words() -> None:
     assert "must be unique" in rig.words()
 
 
+async def test_a_canary_that_the_server_refuses_keeps_nothing_else_from_being_done() -> None:
+    rig = await Rig().serve_first()
+    rig.world.store.fail("create", Invalid("Invalid", "violates PodSecurity restricted"), kind=kinds.POD, times=999)
+    await rig.name(V2)
+    assert rig.condition("Stalled") == ("True", "Invalid")
+    await rig.name(V2, replicas=3)
+    revision = rig.status["stable"]["revision"]
+    assert rig.world.obj(kinds.DEPLOYMENT, f"rain-rev-{revision}")["spec"]["replicas"] == 3
+
+
 async def test_a_refusal_that_lasts_is_written_once() -> None:
     rig = Rig()
     rig.cluster.router_pods = 0

@@ -151,6 +151,9 @@ async def test_a_token_that_is_renewed_in_its_file_is_used_at_once(
     authorization.write_text("renewed")  # noqa: ASYNC240
     await source.query("main", "up")
     assert provider.headers == ["t", "renewed"]
+    authorization.write_text("Bearer a\nBearer b\n")  # noqa: ASYNC240
+    with pytest.raises(Unavailable, match="source main cannot be read: it must hold one line"):
+        await source.query("main", "up")
     authorization.unlink()  # noqa: ASYNC240
     with pytest.raises(Unavailable, match="authorizationFile of Prometheus source main cannot be read"):
         await source.query("main", "up")

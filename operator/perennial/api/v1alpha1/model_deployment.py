@@ -164,7 +164,10 @@ class AnalysisMetric(Model):
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
         description="Its name."
     )
-    prometheus: PrometheusQuery = Field(description="Where the number comes from.")
+    prometheus: PrometheusQuery = Field(
+        description="Where the number comes from. In the query $(canary) and $(stable) become the revisions, $(name) "
+        "and $(namespace) those of the ModelDeployment; pods are named <name>-rev-<revision>-..."
+    )
     min: Decimal | None = Field(default=None, description="The number must be at least this.")
     max: Decimal | None = Field(default=None, description="The number must be at most this.")
 

@@ -5,10 +5,10 @@ Passed, failed, provider error and no data are four different things: only faile
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from perennial.domain.rollout.spec import Analysis, Step
+from perennial.domain.rollout.spec import Analysis, MetricCheck, Step
 
 LOOKS = 3
 """So many looks in a row at one weight are believed: one scrape may be an accident."""
@@ -34,6 +34,17 @@ class MetricFinding:
     detail: str = ""
     failed_looks: int = 0
     passed_looks: int = 0
+
+
+def with_names(checks: Sequence[MetricCheck], **names: str) -> tuple[MetricCheck, ...]:
+    """The checks with `$(NAME)` in their queries replaced, so that a query can ask about the canary's pods alone."""
+
+    def filled(query: str) -> str:
+        for name, value in names.items():
+            query = query.replace(f"$({name})", value)
+        return query
+
+    return tuple(replace(check, query=filled(check.query)) for check in checks)
 
 
 MAY_FAIL = "MetricFailing"

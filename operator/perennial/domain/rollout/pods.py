@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from perennial.domain.conditions import bounded
+from perennial.domain.conditions import bounded, is_true
 from perennial.domain.times import parse_time
 from perennial.domain.training.waiting import of_pod
 
@@ -36,6 +36,13 @@ def trouble_of(
         since = since or _unschedulable_since(pod)
     words = words or _refused_words(deployment_conditions)
     return PodTrouble(bounded(words.rstrip("."), _TROUBLE_BYTES) if words else None, since)
+
+
+def is_serving(pod: Mapping[str, Any]) -> bool:
+    """Whether it is ready and not being stopped."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    return is_true((pod.get("status") or {}).get("conditions") or (), "Ready")
 
 
 def _words(pod: Mapping[str, Any]) -> str | None:
