@@ -2,7 +2,7 @@
 
 Follows docs/spec/trainingjob.md: the model goes to /perennial/output/model.joblib, metrics.json holds a flat map of
 numbers (of the rows that were trained on, out of fold), reference.csv the columns the model receives, the prediction
-from rows it was not fitted on, and the block (year) that the noise is learnt from.
+from rows it was not fitted on, what the model itself answers, and the block (year) that the noise is learnt from.
 """
 
 import csv

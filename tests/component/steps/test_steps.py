@@ -387,9 +387,9 @@ def test_metrics_that_cannot_be_used_are_refused(
 
 
 def test_the_baseline_holds_features_prediction_and_noise(local: Store, step: Any, tmp_path: Path) -> None:
-    rows = ["humidity,sky,secret,prediction,block"]
-    rows += [f"{i % 97},{'clear' if i % 3 else 'cloud'},{i},{(i % 50) / 50},{i // 200}" for i in range(1000)]
-    rows.append(",,,,4")
+    rows = ["humidity,sky,secret,prediction,served_prediction,block"]
+    rows += [f"{i % 97},{'clear' if i % 3 else 'cloud'},{i},{(i % 50) / 50},0.5,{i // 200}" for i in range(1000)]
+    rows.append(",,,,,4")
     folder = output_folder(tmp_path, reference__csv="\n".join(rows) + "\n", baseline__exclude="secret\n")
     result = step("publish", publish_input(local, folder, tmp_path), local.environ)
     assert result.code == 0, result.message

@@ -11,10 +11,20 @@ from hypothesis import strategies as st
 from perennial.api.v1alpha1.model_deployment import PredictionStatus
 from perennial.domain.rollout.commands import VERBS, Command
 from perennial.domain.rollout.plan import DeleteRevision, DeleteRouter, ScaleRevision
+from perennial.domain.rollout.smoke import Answers, JobSeen, Samples
 from perennial.domain.rollout.world import Rejection, Untargeted
-from tests.unit.rollout.play import Play, spec_of, started, target
+from tests.unit.rollout.play import Play, all_good, spec_of, started, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
+SAMPLES = Samples("s3://m/samples/s.csv", "sha256:" + "5" * 64)
+REPLAYS = [
+    all_good,
+    lambda made: JobSeen(made.name, "u", started=True),
+    lambda made: JobSeen(made.name, "u", over=True, trouble="no room"),
+    lambda made: JobSeen(made.name, "u", over=True, answers=Answers(sent=60, good=50, codes=(("500", 10),))),
+    lambda made: JobSeen(made.name, "u", over=True, answers=Answers(sent=60, good=50, codes=(("404", 10),))),
+]
+"""What becomes of Jobs that send sample inputs."""
 
 
 def test_first_revision_gets_everything_when_available() -> None:
@@ -418,6 +428,7 @@ def test_whatever_happens_weights_are_sound_and_decisions_settle(seed: int) -> N
                 "onInconclusive": rng.choice(["Hold", "Promote", "Abort"]),
             },
             steps=[{"weight": 5}, {"weight": 50, "approval": rng.random() < 0.3}],
+            **rng.choice([{}, {"smoke": {"requests": 60}}]),
         )
     )
     for turn in range(25):
@@ -428,9 +439,9 @@ def test_whatever_happens_weights_are_sound_and_decisions_settle(seed: int) -> N
 
 def _happen(play: Play, rng: random.Random, turn: int) -> None:
     revision = rng.choice([A, B, C])
-    match rng.randrange(9):
+    match rng.randrange(10):
         case 0 | 1:
-            play.target = target(revision)
+            play.target = target(revision, samples=rng.choice([SAMPLES, SAMPLES, None]))
         case 2:
             play.command = Command(rng.choice(VERBS), revision, f"id-{turn}", "ann")
         case 3 if revision in play.revisions:
@@ -445,6 +456,8 @@ def _happen(play: Play, rng: random.Random, turn: int) -> None:
             play.deaf = set(rng.choice([[], ["r1"]]))
         case 8:
             play.per_second = rng.choice([0, 100, 100])
+        case 9:
+            play.replay = rng.choice(REPLAYS)
 
 
 def _check(play: Play) -> None:
@@ -457,6 +470,8 @@ def _check(play: Play) -> None:
         assert (
             rollout.target.revision not in {r.revision for r in play.recorded.rejected} or play.state == "Withdrawing"
         )
+        assert not (rollout.smoking and play.recorded.weight_of(rollout.target.revision))
+    assert len(play.jobs) <= (play.state == "Smoke")
     assert not play.step()  # settled: deciding again yields nothing
     types = {c["type"] for c in play.status["conditions"]}
     assert {"Ready", "Available"} <= types
