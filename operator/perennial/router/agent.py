@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import grpc
 from aiohttp import web
 
-from perennial.router.admin import EnvoyAdmin, EnvoyAway
+from perennial.router.admin import EnvoyAdmin, EnvoyAway, EnvoyDown
 from perennial.router.apply import Applier, last_snapshot
 from perennial.router.endpoints import EndpointService
 from perennial.router.envoy import STAT_PREFIX, Layout
@@ -63,6 +64,7 @@ class Agent:
         self._endpoints = EndpointService()
         self._observer = Observer()
         self._signatures = Signatures()
+        self._drained = asyncio.Event()
         self._requests = RequestCounts(self._admin, self._observer.restart)
         self._applier = Applier(settings.layout, self._admin, self._endpoints, self._requests_seen)
         self._reader = NamespaceReader(settings.namespace, settings.kubeconfig)
@@ -86,18 +88,23 @@ class Agent:
         stopping = asyncio.create_task(stop.wait())
         tasks = [
             asyncio.create_task(work)
-            for work in (self._applier.run(), self._follower.run(), self._signatures.run(), self._check_for_ever())
+            for work in (
+                self._applier.run(),
+                self._follower.run(),
+                self._signatures.run(),
+                self._check_for_ever(),
+                self._drain_when_told(),
+            )
         ]
-        drain = asyncio.create_task(self._drain_when_told())
         try:
             done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 task.result()  # a crash of one part ends the agent; it starts again from its files
-            await self._end(drain)
+            await self._end()
         finally:
-            for task in (*tasks, drain, stopping):
+            for task in (*tasks, stopping):
                 task.cancel()
-            await asyncio.gather(*tasks, drain, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
             await server.stop(0)
             await runner.cleanup()
             await self._admin.close()
@@ -138,35 +145,66 @@ class Agent:
         return Path(self._settings.layout.directory, name)
 
     async def _drain_when_told(self) -> None:
-        """Waits for the hook's word, then lets Envoy finish and stops it. Envoy's start removes both markers."""
-        while not self._marker(TERMINATING).exists():  # noqa: ASYNC110 - a file of another container has no event
-            await asyncio.sleep(_LOOK_SECONDS)
-        self._pages.draining = True
-        log.info("draining")
-        with suppress(EnvoyAway):
-            await self._admin.post("/healthcheck/fail")
-            await self._admin.post("/drain_listeners?graceful")
-            await self._await_quiet()
-            await self._requests.refresh()
-            await self._admin.post("/quitquitquit")
-        self._marker(DRAINED).touch()
-        log.info("drained")
+        """At the hook's word lets Envoy finish and stops it, each time: the kubelet runs the hook also for a failed
+        probe, and then Envoy starts again in the same pod. Its start removes both markers.
+        """
+        while True:
+            await self._until_marked(TERMINATING)
+            self._pages.draining = True
+            log.info("draining")
+            await self._drain()
+            self._marker(DRAINED).touch()
+            self._drained.set()
+            log.info("drained")
+            await self._until_marked(TERMINATING, there=False)
+            self._drained.clear()
+            self._pages.draining = False
+            log.info("Envoy starts again")
 
-    async def _await_quiet(self) -> None:
+    async def _until_marked(self, name: str, *, there: bool = True) -> None:
+        while self._marker(name).exists() != there:  # noqa: ASYNC110 - a file of another container has no event
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _drain(self) -> None:
+        """One order after another, each until Envoy has taken it: one that is slow for a moment has requests to end.
+
+        Only an Envoy that is down is given up at once.
+        """
         begun = time.monotonic()
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: self._admin.post("/healthcheck/fail"),
+            lambda: self._admin.post("/drain_listeners?graceful"),
+            lambda: self._await_quiet(begun),
+            self._requests.refresh,
+            lambda: self._admin.post("/quitquitquit"),
+        )
+        for step in steps:
+            while True:
+                try:
+                    await step()
+                    break
+                except EnvoyDown:
+                    return
+                except EnvoyAway as error:
+                    if time.monotonic() - begun > _DRAIN_AT_MOST_SECONDS:
+                        log.warning("Envoy does not answer while it is drained: %s", error)
+                        break
+                    await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _await_quiet(self, begun: float) -> None:
         while (spent := time.monotonic() - begun) < _DRAIN_AT_MOST_SECONDS:
             if spent >= _DRAIN_AT_LEAST_SECONDS and not any((await self._admin.stats(_ACTIVE)).values()):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _end(self, drain: asyncio.Task[None]) -> None:
+    async def _end(self) -> None:
         """After SIGTERM: nothing more when only the agent restarts; else drain and let the counts be read once more."""
         deadline = time.monotonic() + _HOOK_SECONDS
         while not self._marker(TERMINATING).exists():
             if time.monotonic() > deadline:
                 return
             await asyncio.sleep(_LOOK_SECONDS)
-        await drain
+        await self._drained.wait()
         self._pages.final_read.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._pages.final_read.wait(), _FINAL_READ_SECONDS)

@@ -10,6 +10,9 @@ import pytest
 from aiohttp import web
 
 from perennial.router import agent
+from perennial.router.admin import EnvoyAway
+from perennial.router.envoy import Layout
+from perennial.router.http import Token
 from tests.component.router.harness import Router, eventually
 
 STABLE = "aaaaaaaa"
@@ -90,3 +93,71 @@ async def test_an_envoy_that_starts_without_its_agent_is_not_ready_before_it_has
     running.start_agent()
     await running.envoy_ready()
     assert (await running.post())[0] == 200
+
+
+async def test_an_envoy_that_its_probe_had_restarted_serves_again_and_ends_in_order(
+    running: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet runs the preStop hook before such a restart too."""
+    monkeypatch.setattr(agent, "_DRAIN_AT_LEAST_SECONDS", 0.0)
+    await running.ready("rain", STABLE, await running.serve("stable"))
+    await running.split("rain", 1, {STABLE: 100})
+    await running.confirmed("rain", 1)
+    drained = tmp_path.joinpath(agent.DRAINED)
+
+    async def is_drained() -> bool:
+        return drained.exists()
+
+    async def is_ready() -> bool:
+        async with running.session.get(f"http://127.0.0.1:{running.agent_port}/readyz") as response:
+            return response.status == 200
+
+    for _ in range(2):
+        await eventually(is_ready, "the pod is ready")
+        assert (await running.post(Connection="close"))[0] == 200
+        tmp_path.joinpath(agent.TERMINATING).touch()
+        await eventually(is_drained, "Envoy is drained")
+        assert running.envoy is not None
+        await asyncio.wait_for(running.envoy.wait(), 10)
+        for marker in (agent.TERMINATING, agent.DRAINED):  # as Envoy's container does when it starts
+            tmp_path.joinpath(marker).unlink()
+        await running.start_envoy()
+        await running.envoy_ready()
+
+
+class SlowOnce:
+    """An Envoy with requests in progress that does not answer the first question in time."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.active = 3
+        self.slow = True
+
+    async def post(self, path: str) -> None:
+        if self.slow:
+            self.slow = False
+            raise EnvoyAway(f"{path}: TimeoutError()")
+        self.orders.append(path)
+
+    async def stats(self, *_: object) -> dict[str, int]:
+        return {"http.serving.downstream_rq_active": self.active}
+
+
+async def test_one_slow_answer_of_envoy_does_not_end_its_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_DRAIN_AT_LEAST_SECONDS", 0.0)
+    admin = SlowOnce()
+    mine = agent.Agent(agent.AgentSettings("ns", "r1", "uid", Layout(directory=str(tmp_path)), Token("t")))
+    monkeypatch.setattr(mine, "_admin", admin)
+    monkeypatch.setattr(mine._requests, "refresh", admin.stats)
+    draining = asyncio.create_task(mine._drain())
+
+    async def told() -> bool:
+        return len(admin.orders) == 2
+
+    await eventually(told, "both orders are given")
+    assert not draining.done()
+    admin.active = 0
+    await asyncio.wait_for(draining, 5)
+    assert admin.orders == ["/healthcheck/fail", "/drain_listeners?graceful", "/quitquitquit"]
