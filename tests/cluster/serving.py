@@ -82,22 +82,22 @@ class Team:
 
 
 @asynccontextmanager
-async def team(installed: Stage) -> AsyncIterator[Team]:
-    """A namespace under restricted Pod Security with the model on a claim."""
+async def team(installed: Stage, model: str = MODEL) -> AsyncIterator[Team]:
+    """A namespace under restricted Pod Security with the model, a file model.json, on a claim."""
     async with connect_store(kubeconfig=str(installed.cluster.kubeconfig)) as (store, _):
         name = f"rollout-{secrets.token_hex(3)}"
         stage = Stage(installed.cluster, store, Timeline(), name, installed.tags)
         make_namespace(stage)
         try:
-            await _write_model(stage)
+            await _write_model(stage, model)
             yield Team(stage)
         finally:
             stage.kubectl("delete", "namespace", name, "--wait=false")
 
 
-async def _write_model(stage: Stage) -> None:
+async def _write_model(stage: Stage, model: str) -> None:
     script = "mkdir -p /store/m && cp /files/model.json /store/m/"
-    files = {"model.json": MODEL}
+    files = {"model.json": model}
     config, job = job_manifests("write", stage.tags["perennial"], ["sh", "-c", script], (), files, "default")
     pod = job["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "store", "persistentVolumeClaim": {"claimName": "models"}})
@@ -112,9 +112,9 @@ async def _write_model(stage: Stage) -> None:
     await stage.wait("the model", lambda: stage.job_done("write"), 60)
 
 
-def artifact() -> JsonObject:
+def artifact(model: str = MODEL) -> JsonObject:
     """What spec.model.artifact says of the model."""
-    listing = f"{hashlib.sha256(MODEL.encode()).hexdigest()}  model.json\n".encode()
+    listing = f"{hashlib.sha256(model.encode()).hexdigest()}  model.json\n".encode()
     return {"uri": "pvc://models/m/", "digest": f"sha256:{hashlib.sha256(listing).hexdigest()}", "format": "trivial"}
 
 

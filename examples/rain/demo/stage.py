@@ -254,8 +254,9 @@ def runtimes(tags: Mapping[str, str]) -> dict[str, Any]:
     """The operator's runtime table with this build's model server."""
     if "runtime" not in tags:
         return {}
+    row = {"image": tags["runtime"], "port": 8080, "grpcPort": 8081}
     return {
-        format_: {"formats": [format_], "image": tags["runtime"], "args": [f"--format={format_}"], "port": 8080}
+        format_: {"formats": [format_], "args": [f"--format={format_}"], **row}
         for format_ in ("sklearn", "xgboost", "lightgbm", "onnx")
     }
 
