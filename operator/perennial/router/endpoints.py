@@ -30,6 +30,7 @@ class EndpointService:
         self._current: dict[str, Endpoints] = {}
         self._taken: dict[str, Endpoints] = {}
         self._streams: set[asyncio.Event] = set()
+        self._newest: _Stream | None = None
         self._version = 0
         self.progress = asyncio.Event()
         """Set whenever Envoy has taken something; whoever waits for it clears it first."""
@@ -59,6 +60,7 @@ class EndpointService:
     async def _stream(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
         stream = _Stream()
         self._streams.add(stream.wake)
+        self._newest = stream
         self._taken.clear()
         reader = asyncio.create_task(self._read(requests, stream))
         try:
@@ -74,15 +76,18 @@ class EndpointService:
             with suppress(asyncio.CancelledError):
                 await reader
             self._streams.discard(stream.wake)
-            self._taken.clear()
+            if self._newest is stream:  # the end of an old stream may be noticed after a new one has begun
+                self._taken.clear()
 
     async def _read(self, requests: AsyncIterator[Any], stream: "_Stream") -> None:
         try:
             async for request in requests:
                 if request.type_url == _TYPE_URL:
-                    self._taken.update(stream.answered(request))
-                    for gone in self._taken.keys() - stream.wanted:
-                        del self._taken[gone]
+                    acknowledged = stream.answered(request)
+                    if self._newest is stream:
+                        self._taken.update(acknowledged)
+                        for gone in self._taken.keys() - stream.wanted:
+                            del self._taken[gone]
                     self.progress.set()
                     stream.wake.set()
         finally:
