@@ -174,6 +174,31 @@ def test_a_job_that_does_not_start_is_given_five_minutes() -> None:
     assert play.state == "Holding" and len(made(play)) == 3
 
 
+def test_a_person_may_have_the_job_made_once_more_where_the_last_one_left_no_report() -> None:
+    play = smoked(dead("the store refuses the credentials", lasting=True))
+    play.tick()
+    assert play.state == "Holding" and "`retry` makes the Job once more" in play.words()
+    play.order("retry", revision=A)
+    assert play.state == "Holding"
+    play.order("retry", id_="c2")
+    assert (play.state, len(made(play))) == ("Smoke", 2)
+    play.tick()
+    assert (play.state, len(made(play))) == ("Holding", 2)
+    play.replay = said(sent=400, good=400)
+    play.order("retry", id_="c3")
+    play.tick()
+    assert play.state == "Analysing"
+
+
+@pytest.mark.parametrize("samples", [SAMPLES, None])
+def test_what_was_answered_or_cannot_be_asked_is_not_tried_again(samples: Samples | None) -> None:
+    play = smoked(said(sent=400, good=390, unreadable=10), samples=samples)
+    play.tick()
+    play.order("retry")
+    assert play.state == "Holding" and "CommandIgnored" in play.reasons()
+    assert "`retry`" not in play.words()
+
+
 def test_a_second_attempt_that_reports_lets_the_rollout_go_on() -> None:
     play = smoked(dead("evicted"))
     play.tick()

@@ -95,6 +95,11 @@ def in_analysing(event: Event) -> Play:
 
 def in_holding(event: Event) -> Play:
     """There was no request for maxSeconds."""
+    if event is Event.RETRY_ORDERED:
+        play = canary(SAMPLES, smoke={"requests": 100})
+        play.replay = lambda made: JobSeen(made.name, "u", over=True, lasting=True)
+        play.run(3, until="Holding")
+        return play
     approval = event is Event.APPROVAL_NEEDED
     play = canary(
         steps=[{"weight": 50, "approval": approval}]
@@ -221,6 +226,7 @@ EVENTS: dict[Event, Callable[[Play], None]] = {
     Event.INCONCLUSIVE: lambda play: (setattr(play, "per_second", 0), play.tick(12))[1],
     Event.HOLD_EXPIRED: expire,
     Event.SAMPLES_DUE: recover,
+    Event.RETRY_ORDERED: lambda play: order(play, "retry"),
 }
 OTHERWISE = {(State.SCALING, Event.INCONCLUSIVE): recover}
 """Where an event comes about in another way than in other states."""

@@ -1,4 +1,4 @@
-"""A person's order to go on: promote and skip, and the answers to questions. Pure; an abort comes before (stops.py)."""
+"""A person's order to go on: promote, skip, retry, and answers to questions. Pure; abort comes before (stops.py)."""
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
@@ -7,7 +7,7 @@ from perennial.domain.rollout.ask import not_ones_own
 from perennial.domain.rollout.change import Change, ignored
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.moment import Moment, next_weight
-from perennial.domain.rollout.smoking import passed_over
+from perennial.domain.rollout.smoking import again, passed_over
 from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import Event, State
 from perennial.domain.times import rfc3339
@@ -23,13 +23,18 @@ def obey(moment: Moment, command: Command | BadCommand) -> Change | EventNote:
     rollout = moment.rollout
     if isinstance(command, BadCommand):
         return ignored(command.message)
-    if command.verb == "retry":
+    once_more = again(moment.world, rollout, moment.now)
+    if command.verb == "retry" and once_more is None:
         return ignored(f"retry is ignored: {rollout.target.label} is being rolled out.")
     if command.revision != rollout.target.revision:
         words = (
             f"{command.verb} of {command.revision} is ignored: revision {rollout.target.revision} is being rolled out."
         )
         return ignored(words)
+    if command.verb == "retry":
+        assert once_more is not None and once_more.event is not None
+        words = f"{command.by} ordered retry of {rollout.target.label}. {once_more.words}"
+        return moment.go(once_more.event, words, EventNote(once_more.reason, words), smoke=once_more.smoke)
     label = rollout.target.label
     on_its_way = rollout.state in (State.SCALING, State.SHIFTING) and rollout.weight == FULL
     if rollout.state is State.REPLACING or on_its_way:

@@ -46,7 +46,7 @@ def begin(world: World, rollout: Rollout, now: datetime) -> Turn | None:
     if target.samples is None:
         words = _no_samples(world, target)
         smoke = Smoke(requests, 0, now, trouble=words)
-        return Turn(f"{words} {_orders(world)}", smoke, Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
+        return Turn(f"{words} {_orders(world, smoke)}", smoke, Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
     words = f"A Job sends {requests} requests with sample inputs to {target.label}, which nobody else sees yet."
     return Turn(words, Smoke(requests, 1, now), Event.SAMPLES_DUE, reasons.SMOKE_STARTED)
 
@@ -56,6 +56,15 @@ def passed_over(world: World, rollout: Rollout, now: datetime) -> Smoke | None:
     if rollout.smoke is not None:
         return replace(rollout.smoke, over=True)
     return Smoke(world.spec.analysis.smoke_requests, 0, now, over=True) if is_due(world, rollout) else None
+
+
+def again(world: World, rollout: Rollout, now: datetime) -> Turn | None:
+    """One more Job by a person's order, where the last one left no report; None where there is nothing to try again."""
+    smoke = rollout.smoke
+    if rollout.state is not State.HOLDING or smoke is None or smoke.over or smoke.answers or not smoke.attempt:
+        return None
+    words = f"Another Job sends {smoke.requests} requests with sample inputs to {rollout.target.label}."
+    return Turn(words, replace(smoke, attempt=smoke.attempt + 1, since=now), Event.RETRY_ORDERED, reasons.COMMAND_DONE)
 
 
 def take_in(world: World, rollout: Rollout) -> Rollout:
@@ -79,12 +88,12 @@ def turn(world: World, rollout: Rollout, finding: Finding, now: datetime) -> Tur
         words = f"{finding.message} Next is {portion}."
         return Turn(words, done, Event.STEP_DONE, reasons.SMOKE_PASSED, smoke.answers.different > 0)
     if rollout.state is State.HOLDING:
-        return Turn(f"Inconclusive, so nobody is sent to it: {finding.message} {_orders(world)}", smoke)
+        return Turn(f"Inconclusive, so nobody is sent to it: {finding.message} {_orders(world, smoke)}", smoke)
     if smoke.answers is not None:
         words = finding.message
         if world.spec.analysis.on_inconclusive == "Promote":
             words += " onInconclusive is Promote, but this is more than a lack of evidence."
-        return Turn(f"{words} {_orders(world)}", smoke, Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
+        return Turn(f"{words} {_orders(world, smoke)}", smoke, Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
     return _without_report(world, rollout, smoke, now)
 
 
@@ -101,7 +110,7 @@ def _without_report(world: World, rollout: Rollout, smoke: Smoke, now: datetime)
         again = replace(smoke, attempt=smoke.attempt + 1, since=now, trouble=trouble)
         words = f"{trouble} That says nothing of the canary; attempt {again.attempt} of {ATTEMPTS} follows."
         return Turn(words, again, None, reasons.SMOKE_RETRIED, True)
-    words = f"{trouble} That says nothing of the canary, so nobody is sent to it. {_orders(world)}"
+    words = f"{trouble} That says nothing of the canary, so nobody is sent to it. {_orders(world, smoke)}"
     return Turn(words, replace(smoke, trouble=trouble), Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
 
 
@@ -195,5 +204,8 @@ def _no_samples(world: World, target: Target) -> str:
     )
 
 
-def _orders(world: World) -> str:
-    return f"`kubectl perennial skip {world.name}` goes on without, `abort` rejects it."
+def _orders(world: World, smoke: Smoke) -> str:
+    go_on = f"`kubectl perennial skip {world.name}` goes on without"
+    if smoke.attempt and smoke.answers is None:
+        return f"{go_on}, `retry` makes the Job once more, `abort` rejects it."
+    return f"{go_on}, `abort` rejects it."

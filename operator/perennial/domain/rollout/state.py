@@ -127,7 +127,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.FULL_WEIGHT_VERIFIED: State.SETTLED,
     },
     State.ANALYSING: {**_COUNTING, Event.INCONCLUSIVE: State.HOLDING},
-    State.HOLDING: {**_COUNTING, Event.HOLD_EXPIRED: State.WITHDRAWING},
+    State.HOLDING: {**_COUNTING, Event.HOLD_EXPIRED: State.WITHDRAWING, Event.RETRY_ORDERED: State.SMOKE},
     State.APPROVAL: {
         **_BACK,
         **_ON,
