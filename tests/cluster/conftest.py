@@ -8,6 +8,7 @@ import pytest
 
 from examples.rain.demo.stage import OPERATOR_PODS, SYSTEM, Stage, Timeline, build_images, install
 from localcluster.using import Running, using
+from tests.cluster import metrics
 from tests.support import gateway
 
 READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
@@ -49,7 +50,7 @@ def installed(cluster: Running) -> Stage:
     timeline = Timeline()
     tags = build_images(cluster, timeline, ("perennial", "git", "s3", "trivial"))
     stage = Stage(cluster, None, timeline, SYSTEM, tags)  # type: ignore[arg-type]
-    install(stage)
+    install(stage, metrics.SOURCES)
     cluster.kubectl("-n", SYSTEM, *READY, timeout=200)
     return stage
 

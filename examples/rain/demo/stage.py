@@ -229,11 +229,15 @@ def build_images(cluster: Running, timeline: Timeline, wanted: Sequence[str] = D
     return tags
 
 
-def install(stage: Stage) -> None:
-    """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for a Git server inside."""
+def install(stage: Stage, prometheus: Mapping[str, Any] | None = None) -> None:
+    """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for a Git server inside.
+
+    prometheus: the sources of metrics, as in the operator's settings.
+    """
     folder = BUILD / "install"
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags)}
+    sources = {"prometheus": dict(prometheus)} if prometheus else {}
+    config = {"git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags), **sources}
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

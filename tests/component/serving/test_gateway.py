@@ -154,6 +154,21 @@ async def test_a_route_of_somebody_else_is_left_alone_in_words() -> None:
     assert found is not None and found["spec"] == made["spec"]
 
 
+async def test_a_route_that_the_server_refuses_is_told_in_its_words_and_keeps_nothing_else_back() -> None:
+    stand = Stand()
+    await stand.gateways.make()
+    refused = Invalid("Invalid", "spec.hostnames[0]: Invalid value")
+    stand.rig.world.store.fail("create", refused, kind=kinds.HTTP_ROUTE, times=10**6)
+    await stand.rig.world.person(version(V1))
+    await stand.rig.name(V1, **SPEC)
+    await stand.rig.cluster.run_for(20)
+    assert stand.rig.condition("Stalled") == ("True", "Invalid")
+    assert "The server refuses what the rollout needs: spec.hostnames[0]: Invalid value" in stand.rig.words()
+    assert stand.rig.replicas() == {V1: 1}
+    stand.rig.world.store.heal()
+    await stand.rig.cluster.run_until(lambda: stand.rig.condition("Ready") == ("True", "Serving"), seconds=60)
+
+
 async def test_a_cluster_without_gateway_api_says_so_in_one_sentence() -> None:
     stand = Stand()
     stand.rig.world.store.fail("get", MISSING, kind=kinds.HTTP_ROUTE, times=10**6)

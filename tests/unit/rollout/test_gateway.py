@@ -304,6 +304,17 @@ def test_the_route_goes_when_nothing_serves() -> None:
     assert edge_of(play).weights == {"cccccccc": 100}
 
 
+def test_a_route_stays_while_the_deployments_behind_it_are_not_seen() -> None:
+    play = play_of()
+    play.settle()
+    seen, play.revisions = play.revisions, {}
+    play.step()
+    assert edge_of(play).weights == {A: 100}, "what is not seen may be there"
+    play.revisions = seen
+    play.settle()
+    assert edge_of(play).written == [{A: 100}]
+
+
 def test_a_revision_without_a_ready_pod_is_left_out_as_the_routers_do() -> None:
     play = started_with_edge()
     assert edge_of(play).weights == {A: 95, B: 5}

@@ -71,8 +71,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The weights that a route must carry (revision -> weight above 0), empty for no route. as_recorded: they are those
-    of status.traffic, so nobody stands in for a revision that cannot answer."""
+    """The weights that a route must carry (revision -> weight above 0). as_recorded: they are those of status.traffic,
+    so nobody stands in for a revision that cannot answer. Empty and as recorded: there must be no route."""
 
     weights: Mapping[str, int] = field(default_factory=dict)
     as_recorded: bool = True
@@ -116,8 +116,10 @@ def edge(ask: GatewayRoute | None, seen: GatewaySeen | None, wanted: Shares) -> 
     if seen.unreadable is not None:
         return Edge(f"The HTTPRoute cannot be read: {bounded(seen.unreadable, _WORDS)}")
     route = seen.route
-    if ask is None or not wanted.weights:
+    if not wanted.weights and wanted.as_recorded:
         return Edge("The HTTPRoute is being removed.") if route is not None else Edge(sends_none=True)
+    if not wanted.weights:
+        return Edge("No revision with weight was seen, so the HTTPRoute stays as it is.")
     if route is None:
         return Edge("The HTTPRoute is being made.")
     if not route.attached or dict(route.weights) != dict(wanted.weights):

@@ -259,7 +259,7 @@ def _route(world: World) -> list[Action]:
     if seen is None or seen.obstacle is not None or seen.unreadable is not None or not world.recorded.routed:
         return []
     if not wanted:
-        return [DeleteRoute(seen.route.uid)] if seen.route is not None else []
+        return [DeleteRoute(seen.route.uid)] if seen.route is not None and world.shares.as_recorded else []
     right = seen.route is not None and seen.route.intact and dict(seen.route.weights) == dict(wanted)
     return [] if right else [ApplyRoute(wanted)]
 
