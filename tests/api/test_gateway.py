@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ async def test_what_somebody_else_writes_is_seen_and_put_right(stand: Stand, edi
     seen = (await stand.look()).route
     assert seen is not None and not (seen.intact and dict(seen.weights) == {"aaaaaaaa": 100})
     assert (await stand.apply(aaaaaaaa=100))["spec"] == made["spec"]
+
+
+async def test_hosts_that_nobody_asks_for_any_more_go_whoever_named_them(stand: Stand) -> None:
+    made = await stand.apply(aaaaaaaa=100)
+    theirs = {key: made[key] for key in ("apiVersion", "kind")}
+    meta = {"name": "rain", "namespace": made["metadata"]["namespace"]}
+    hosts = {"hostnames": ["rain.example.org", "other.example.org"]}
+    await stand.store.apply({**theirs, "metadata": meta, "spec": hosts}, manager="somebody", force=True)
+    anywhere = replace(ROUTE, hostnames=())
+    await stand.routes.apply(stand.deployment, anywhere, {"aaaaaaaa": 100}, PORTS)
+    seen = (await stand.look(anywhere)).route
+    assert "hostnames" not in (await stand.live())["spec"]
+    assert seen is not None and seen.attached and seen.intact
 
 
 async def test_a_route_of_somebody_else_is_told_from_ours(stand: Stand) -> None:

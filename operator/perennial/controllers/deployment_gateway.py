@@ -15,7 +15,7 @@ from perennial.domain.rollout.gateway import GatewaySeen, Obstacle, RouteSeen, m
 from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import GatewayRoute
 from perennial.domain.rollout.world import Recorded, RevisionSeen
-from perennial.ports import ObjectStore
+from perennial.ports import ObjectStore, PatchTarget
 from perennial.render.gateway import http_route, is_attached, weights_of
 from perennial.render.ownership import is_controlled_by
 from perennial.render.serving import server_port
@@ -80,8 +80,10 @@ class GatewayRoutes:
             return
         if not is_controlled_by(found, deployment):
             raise NameTaken("NameTaken", taken(deployment["metadata"]["name"]).message)
-        body = {**wanted, "metadata": {**wanted["metadata"], "uid": found["metadata"]["uid"]}}
-        await self._store.apply(body, manager=self._manager, force=True)
+        # A merge patch: hosts that nobody asks for go, whoever named them. Server-side apply leaves them to that one.
+        body = {"metadata": {"labels": wanted["metadata"]["labels"]}, "spec": {"hostnames": None, **wanted["spec"]}}
+        target = PatchTarget(kinds.HTTP_ROUTE, *_key(deployment), uid=found["metadata"]["uid"])
+        await self._store.patch(target, body, manager=self._manager)
 
     async def delete(self, deployment: JsonObject, uid: str) -> None:
         """Remove our route, by uid."""
