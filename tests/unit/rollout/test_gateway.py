@@ -7,6 +7,7 @@ import pytest
 from perennial.domain.rollout.metrics import MetricFinding, Outcome
 from perennial.domain.rollout.plan import ApplyRoute, DeleteRoute
 from tests.unit.rollout.play import Play, spec_of, started, target
+from tests.unit.rollout.test_smoke import SAMPLES, runs, said
 from tests.unit.rollout.toy_gateway import ToyGateway, gateway
 
 A, B = "aaaaaaaa", "bbbbbbbb"
@@ -382,6 +383,17 @@ def test_no_metric_that_was_looked_at_promotes_nothing() -> None:
     play.tick(20)
     assert (play.state, play.recorded.weight_of(B)) == ("Analysing", 5)
     assert "no metric was looked at yet" in play.words()
+
+
+def test_sample_inputs_come_before_the_route_knows_the_canary() -> None:
+    play = play_of(smoke={"requests": 400}).begin(samples=SAMPLES)
+    play.replay = runs
+    play.tick(3)
+    assert (play.state, edge_of(play).written) == ("Smoke", [{A: 100}])
+    play.replay = said(sent=400, good=400)
+    play.tick(20)
+    assert play.recorded.stable is not None and play.recorded.stable.revision == B
+    assert "SmokePassed" in play.reasons()
 
 
 def test_callers_inside_the_cluster_may_still_abort() -> None:
