@@ -77,6 +77,26 @@ def test_a_person_may_skip_the_copies_and_a_spec_without_them_goes_on() -> None:
     assert play.recorded.weight_of(B) > 0
 
 
+def test_copies_that_are_taken_out_of_the_spec_after_some_were_counted_end_there() -> None:
+    play = copied(per_second=10)
+    play.tick(8)
+    rollout = play.recorded.rollout
+    assert rollout is not None and 0 < rollout.evidence.tally(0).stable.requests < 50
+    play.spec = spec_of()
+    play.settle()
+    assert play.recorded.weight_of(B) > 0
+
+
+def test_an_abort_is_carried_out_when_copies_were_just_taken_out_of_the_spec() -> None:
+    play = copied(per_second=10)
+    play.tick(8)
+    play.spec = spec_of(suspend=True)
+    play.settle()
+    assert play.status["rollout"].get("etaSeconds") is None, "nothing is sent, so nobody knows how long"
+    play.order("abort")
+    assert play.status["rejected"][0]["reason"] == "Aborted"
+
+
 def test_a_canary_without_weight_is_read_from_its_copies() -> None:
     play = copied()
     recorded: Recorded = play.recorded

@@ -122,7 +122,14 @@ def in_approval(event: Event) -> Play:
 
 
 def in_replacing(event: Event) -> Play:
-    """B takes the place of the only pod of A and does not come up yet."""
+    """B takes the place of the only pod of A and does not come up yet; a verdict is there when it had a weight."""
+    if event is Event.ABORT_SHOWN:
+        play = canary()
+        play.settle()
+        play.lose(B)
+        order(play, "skip")
+        no_room(play)
+        return play
     play = canary(surge="Replace", progressDeadlineSeconds=60)
     play.stuck.add(B)
     play.settle()

@@ -72,10 +72,12 @@ MEANINGS: Mapping[State, str] = {
 
 _BACK: Mapping[Event, State] = {
     Event.ABORT_ORDERED: State.WITHDRAWING,
+    Event.ABORT_SHOWN: State.WITHDRAWING,
     Event.TARGET_CHANGED: State.WITHDRAWING,
     Event.DEADLINE_PASSED: State.WITHDRAWING,
 }
-"""What may happen in every state before the promotion: nothing can keep a person or a commit from stopping it."""
+"""What may happen in every state before the promotion: nothing keeps a person, a commit or a verdict from stopping it.
+"""
 
 _ON: Mapping[Event, State] = {Event.PROMOTE_ORDERED: State.SCALING, Event.SKIP_ORDERED: State.SCALING}
 
@@ -90,7 +92,6 @@ _RESTING: Mapping[Event, State] = {
 _COUNTING: Mapping[Event, State] = {
     **_BACK,
     **_ON,
-    Event.ABORT_SHOWN: State.WITHDRAWING,
     Event.STEP_DONE: State.SCALING,
     Event.PROMOTE_SHOWN: State.SCALING,
     Event.APPROVAL_NEEDED: State.APPROVAL,
@@ -104,7 +105,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.SCALING: {
         **_BACK,
         **_ON,
-        Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.PODS_AVAILABLE: State.SHIFTING,
         Event.SIGNATURE_DIFFERS: State.APPROVAL,
         Event.SAMPLES_DUE: State.SMOKE,
@@ -114,7 +114,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.SMOKE: {
         **_BACK,
         **_ON,
-        Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.STEP_DONE: State.SCALING,
         Event.INCONCLUSIVE: State.HOLDING,
     },
@@ -122,7 +121,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.SHIFTING: {
         **_BACK,
         **_ON,
-        Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.WEIGHT_VERIFIED: State.ANALYSING,
         Event.FULL_WEIGHT_VERIFIED: State.SETTLED,
     },
@@ -131,7 +129,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.APPROVAL: {
         **_BACK,
         **_ON,
-        Event.ABORT_SHOWN: State.WITHDRAWING,
         Event.APPROVED: State.SCALING,
     },
     State.WITHDRAWING: {Event.ZERO_VERIFIED: State.SETTLED},

@@ -333,7 +333,8 @@ def _progress(
 def _eta(
     here: Tally, needed: int, analysis: Analysis, steps: Sequence[Step], index: int, held_seconds: float
 ) -> int | None:
-    """Seconds until promotion at the present request rate when nothing fails any more; None without traffic."""
+    """Seconds until promotion at the present request rate when nothing fails any more; None without traffic, and
+    where copies were just taken out of the spec."""
     both = here.stable.requests + (here.canary.requests if here.weight else 0)
     if here.milliseconds <= 0 or both == 0:
         return None
@@ -342,6 +343,8 @@ def _eta(
     for position in range(index, len(steps)):
         step = steps[position]
         rate = per_percent * (step.weight or analysis.copy_percent)
+        if rate == 0:
+            return None
         done = here.canary.requests if position == index else 0
         seconds = max(0, analysis.min_requests - done) / rate
         hold = step.hold_seconds - (held_seconds if position == index else 0)
