@@ -12,7 +12,7 @@ from scipy.stats import beta
 from perennial.domain.rollout import eprocess
 
 TINY = -600.0
-"""Below this logarithm scipy's tail loses its digits (390 of 416 at p 0.15625: e^-635, wrong in the seventh): no oracle."""
+"""Below this logarithm scipy loses digits (390 of 416 at p 0.15625: e^-635, wrong in the seventh): no oracle."""
 
 
 def oracle_above(k: int, n: int, p: float) -> float:
