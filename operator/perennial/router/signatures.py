@@ -25,7 +25,7 @@ MAX_DIMENSIONS = 16
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _RETRY_SECONDS = 1.0
 TRIES = 10
-"""A server that has not answered so often does not speak HTTP: its inputs are unknown for good."""
+"""A server that has not answered so often is not asked any more; of its page that says nothing, so nothing is told."""
 _AT_ONCE = 8
 _TRY_AGAIN = (429, 500, 502, 503, 504)
 """Answers of a server that is not quite there; any other than 200 means that it has no such page."""
@@ -78,13 +78,18 @@ class Signatures:
         async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, trust_env=False) as session:
             while True:
                 self._stirred.clear()
-                due = {r: p for r, p in self._places.items() if r not in self._told and p.endpoint is not None}
+                due = self._due()
                 await asyncio.gather(*(self._ask(session, revision, place) for revision, place in due.items()))
-                left = any(revision not in self._told for revision in due if revision in self._places)
+                left = due.keys() & self._due().keys()
                 try:
                     await asyncio.wait_for(self._stirred.wait(), _RETRY_SECONDS if left else None)
                 except TimeoutError:
                     continue
+
+    def _due(self) -> dict[Revision, _Place]:
+        """Whom to ask."""
+        left = {r: place for r, place in self._places.items() if r not in self._told and place.endpoint is not None}
+        return {r: place for r, place in left.items() if self._failed.get(r, 0) < TRIES}
 
     async def _ask(self, session: aiohttp.ClientSession, revision: Revision, place: _Place) -> None:
         raw = await self._read(session, place)
@@ -92,9 +97,8 @@ class Signatures:
             return
         if raw is None:
             self._failed[revision] = self._failed.get(revision, 0) + 1
-            if self._failed[revision] < TRIES:
-                return
-        self._told[revision] = read_inputs(raw or b"")
+            return
+        self._told[revision] = read_inputs(raw)
 
     async def _read(self, session: aiohttp.ClientSession, place: _Place) -> bytes | None:
         """The page, empty when the server has none; None when it did not answer now."""

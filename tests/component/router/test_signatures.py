@@ -99,7 +99,7 @@ async def test_a_server_that_is_not_quite_there_is_asked_again(running: Router) 
     assert canary.seen == 2
 
 
-async def test_a_server_that_never_answers_is_unknown_in_the_end(
+async def test_a_server_that_never_answers_is_asked_some_times_and_never_said_to_have_no_page(
     running: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signatures, "_RETRY_SECONDS", 0.01)
@@ -107,8 +107,16 @@ async def test_a_server_that_never_answers_is_unknown_in_the_end(
     await running.ready("rain", STABLE, stable)
     await running.ready("rain", CANARY, canary)
     await running.split("rain", 1, {STABLE: 100, CANARY: 0})
-    assert await told(running, STABLE, CANARY) == {STABLE: X, CANARY: None}
+    assert await told(running, STABLE) == {STABLE: X}
+
+    async def given_up() -> bool:
+        return canary.seen == signatures.TRIES
+
+    await eventually(given_up, "the last try")
+    await running.split("rain", 2, {STABLE: 99, CANARY: 1})
+    await running.confirmed("rain", 2)
     assert canary.seen == signatures.TRIES
+    assert await told(running, STABLE) == {STABLE: X}
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,13 @@ def test_a_router_that_knows_one_side_only_settles_nothing() -> None:
     assert compare([{A: None, B: Y}], A, B) == Compared(True)
 
 
+def test_a_router_that_has_read_both_is_heard_before_one_whose_server_told_it_nothing() -> None:
+    both, one = {A: X, B: Y}, {A: None, B: Y}
+    for told in ([both, one], [one, both], [{A: X, B: X}, one, both]):
+        assert compare(told, A, B).difference is not None
+    assert compare([one, {A: X, B: X}], A, B) == Compared(True)
+
+
 def test_many_differences_fit_a_sentence() -> None:
     wide = tuple(Tensor(f"f{i}", "FP64", (-1,)) for i in range(100))
     assert difference(wide, X) == (
@@ -202,6 +209,30 @@ def test_a_second_promote_on_the_way_to_100_says_so() -> None:
     assert (play.state, play.status["rollout"]["weight"]) == ("Scaling", 100)
     play.order("promote", id_="c2")
     assert "already is on its way to 100%" in play.events[-1].message
+
+
+@pytest.mark.parametrize("steps", [[{"weight": 5}, {"weight": 50}], [{"weight": 40}]])
+def test_a_step_that_no_longer_asks_goes_on_by_its_evidence(steps: list[dict]) -> None:
+    play = started(steps=[{"weight": 5, "approval": True}, {"weight": 50}])
+    play.run(100, until="Approval")
+    play.error_rates = {A: 0.3, B: 0.3}  # leans towards failing, though no more than stable does
+    play.tick(30)
+    assert play.state == "Approval"
+    play.spec = spec_of(steps=steps)
+    play.tick(5)
+    assert (play.state, play.recorded.weight_of(B)) == ("Analysing", 5)
+    assert "no longer asks for approval" in next(n.message for n in play.events if n.reason == "StepStarted")
+    play.error_rates.clear()
+    play.run(900)
+    assert play.status["stable"]["revision"] == B
+    assert "approvedBy" not in play.status["history"][0]
+
+
+def test_changed_inputs_are_asked_about_whatever_the_steps_say() -> None:
+    play = asked(steps=[{"weight": 5, "approval": True}])
+    play.spec = spec_of(steps=[{"weight": 5}])
+    play.tick(30)
+    assert (play.state, max(play.weights)) == ("Approval", 0)
 
 
 def test_while_suspended_an_approval_is_taken_and_carried_out_when_it_goes_on() -> None:

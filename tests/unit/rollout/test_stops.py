@@ -1,13 +1,15 @@
 """What stops a rollout stops it in every state: by the table, not by the states that somebody thought of."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from perennial.domain.rollout.commands import Command
+from perennial.domain.rollout.commands import VERBS, Command
 from perennial.domain.rollout.metrics import MetricFinding, Outcome
 from perennial.domain.rollout.state import AT_REST, State
+from perennial.domain.rollout.world import RouterSeen
 from perennial.domain.times import rfc3339
 from tests.unit.rollout.play import Play, started, target
 
@@ -52,11 +54,75 @@ def test_whatever_stops_a_rollout_stops_it_in_every_state(reason: str, state: St
     assert reason in play.reasons()
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("reason", [reason for reason in STOPS if reason != "Aborted"])
+def test_a_command_that_meets_the_end_of_its_rollout_is_answered(reason: str, verb: str) -> None:
+    play = started()
+    STOPS[reason](play)
+    play.command = Command(verb, B if verb != "abort" else A, "c1", "ann")
+    play.step()
+    assert play.state == "Withdrawing" and "c1" in play.recorded.commands
+    answers = [note.message for note in play.events if note.reason == "CommandIgnored"]
+    assert answers == [f"{verb} of {play.command.revision} is ignored: rain-{B} is being withdrawn."]
+
+
+def test_the_abort_that_ends_a_rollout_is_not_called_ignored() -> None:
+    play = started()
+    _rename(play)
+    play.order("abort")
+    assert "Aborted" in play.reasons() and "CommandIgnored" not in play.reasons()
+
+
+@dataclass
+class Mute(Play):
+    """Routers serve on, and may tell nothing."""
+
+    mute: bool = False
+
+    def _router(self, pod: str) -> RouterSeen:
+        return RouterSeen(pod, f"uid-{pod}") if self.mute else super()._router(pod)
+
+
+def undecided(choice: str) -> Mute:
+    """Time is about to end the rollout: by maxSeconds, or by holdMaxSeconds."""
+    play = started(Mute, analysis={"onInconclusive": choice, "maxSeconds": 20, "holdMaxSeconds": 20})
+    assert isinstance(play, Mute)
+    play.per_second = 0
+    if choice == "Hold":
+        play.run(30, until="Holding")
+    return play
+
+
+@pytest.mark.parametrize("choice", ["Hold", "Abort"])
+def test_time_ends_nothing_while_no_router_tells_its_counts(choice: str) -> None:
+    """Unknown is not bad: what they tell afterwards decides."""
+    play = undecided(choice)
+    play.mute = True
+    play.tick(60)
+    assert "rejected" not in play.status and "expired" not in play.status and play.recorded.weight_of(B) == 5
+    assert "No router tells its counts" in play.words()
+    play.mute, play.per_second = False, 2000
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+@pytest.mark.parametrize("choice", ["Hold", "Abort"])
+def test_time_ends_nothing_while_the_rollout_is_suspended(choice: str) -> None:
+    play = undecided(choice)
+    play.spec["suspend"] = True
+    play.tick(60)
+    assert "rejected" not in play.status and "expired" not in play.status and play.recorded.weight_of(B) == 5
+    play.spec["suspend"] = False
+    play.tick(1)
+    assert ("rejected" in play.status) == (choice == "Abort") and ("expired" in play.status) == (choice == "Hold")
+
+
 @pytest.mark.parametrize("state", [state for state in GOING if state is not State.SMOKE])  # nobody has weight there
 @pytest.mark.parametrize("choice", ["Hold", "Abort"])
 def test_time_alone_ends_the_states_that_say_so_and_no_other(choice: str, state: State) -> None:
     play = started(analysis={"onInconclusive": choice, "maxSeconds": 60, "holdMaxSeconds": 60})
     play.per_second = 0
+    play.tick(7)
     play.status["rollout"]["state"] = str(state)
     play.now += timedelta(days=1)
     play.step()

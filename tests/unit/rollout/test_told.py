@@ -183,6 +183,12 @@ def fail(play: Play) -> None:
     play.tick(20)
 
 
+def drop_approval(play: Play) -> None:
+    """A commit takes the approval out of the step."""
+    play.spec = spec_of(steps=[{"weight": 50}], progressDeadlineSeconds=60)
+    play.settle()
+
+
 def lose_pods(play: Play) -> None:
     """The canary's pods go for longer than they may."""
     play.per_second = 0
@@ -221,6 +227,7 @@ EVENTS: dict[Event, Callable[[Play], None]] = {
     Event.TARGET_CHANGED: lambda play: name(play, C),
     Event.DEADLINE_PASSED: lose_pods,
     Event.ABORT_SHOWN: fail,
+    Event.APPROVAL_DROPPED: drop_approval,
     Event.PODS_AVAILABLE: recover,
     Event.WEIGHT_VERIFIED: recover,
     Event.FULL_WEIGHT_VERIFIED: recover,

@@ -29,7 +29,7 @@ from perennial.domain.rollout.moment import Moment, next_weight
 from perennial.domain.rollout.obey import obey
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
-from perennial.domain.rollout.stops import VERIFY_SECONDS, stop
+from perennial.domain.rollout.stops import VERIFY_SECONDS, is_abort_of, stop, too_late
 from perennial.domain.rollout.verdict import LEANING, Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Promoted, Rollout, World
 from perennial.domain.times import rfc3339
@@ -47,7 +47,9 @@ def proceed(world: World, now: datetime) -> Change:
         moment = replace(moment, recorded=executed(moment.recorded, command))
     stopped = stop(world, moment.recorded, moment.finding, command, now)
     if stopped is not None:
-        return replace(stopped, finding=moment.finding)
+        unheard = command is not None and not is_abort_of(command, moment.rollout)
+        notes = (too_late(command, moment.rollout),) if command is not None and unheard else ()
+        return replace(stopped, finding=moment.finding, events=(*stopped.events, *notes))
     obeyed = obey(moment, command) if command is not None else None
     if isinstance(obeyed, Change):
         return obeyed
@@ -319,8 +321,12 @@ def _ask_approval(moment: Moment, said: str) -> Change:
 
 
 def _approval(moment: Moment) -> Change:
+    """Wait for a person, as long as the spec asks for one; then evidence decides as at any step."""
     if moment.live == 0 and moment.rollout.difference is not None:
         return moment.wait(signature_words(moment.world, moment.rollout, moment.rollout.difference))
+    if not step_waits(moment.world, moment.rollout, moment.live):
+        words = f"The step of {moment.live}% no longer asks for approval; the evidence decides."
+        return moment.go(Event.APPROVAL_DROPPED, words, EventNote(reasons.STEP_STARTED, words))
     said = moment.finding.message if moment.finding is not None else ""
     return moment.wait(f"{said} Waits for a person: `kubectl perennial approve {moment.world.name}` lets it go on.")
 

@@ -55,14 +55,11 @@ class Compared:
 
 
 def compare(told: Iterable[Mapping[str, Signature | None]], stable: str, canary: str) -> Compared:
-    """What the routers' words say about two revisions. One that tells both inputs settles it, and so does one whose
-    server does not tell."""
-    for signatures in told:
-        if stable not in signatures or canary not in signatures:
-            continue
-        ours, theirs = signatures[stable], signatures[canary]
-        return Compared(True, None if ours is None or theirs is None else difference(ours, theirs))
-    return Compared(False)
+    """What the routers' words say about two revisions. One that has read both inputs settles it, a difference first;
+    where none has, one whose server does not tell settles that nobody can know."""
+    pairs = [(page[stable], page[canary]) for page in told if stable in page and canary in page]
+    read = [difference(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    return Compared(bool(pairs), next((found for found in read if found is not None), None))
 
 
 def difference(stable: Signature, canary: Signature) -> str | None:

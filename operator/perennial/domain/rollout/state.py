@@ -42,6 +42,7 @@ class Event(StrEnum):
     APPROVAL_NEEDED = "ApprovalNeeded"
     SIGNATURE_DIFFERS = "SignatureDiffers"
     APPROVED = "Approved"
+    APPROVAL_DROPPED = "ApprovalDropped"
     PROMOTE_SHOWN = "PromoteShown"
     PROMOTE_ORDERED = "PromoteOrdered"
     SKIP_ORDERED = "SkipOrdered"
@@ -130,6 +131,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         **_BACK,
         **_ON,
         Event.APPROVED: State.SCALING,
+        Event.APPROVAL_DROPPED: State.ANALYSING,
     },
     State.WITHDRAWING: {Event.ZERO_VERIFIED: State.SETTLED},
 }

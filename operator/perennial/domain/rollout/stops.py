@@ -29,7 +29,8 @@ def stop(
     rollout = recorded.rollout
     assert rollout is not None
     label = rollout.target.label
-    if isinstance(command, Command) and command.verb == "abort" and command.revision == rollout.target.revision:
+    if is_abort_of(command, rollout):
+        assert isinstance(command, Command)
         words = f"{command.by} aborted the rollout of {label}; it is not tried again by itself."
         return withdraw(world, recorded, Event.ABORT_ORDERED, reasons.ABORTED, words, now, reject=True)
     if finding is not None and finding.verdict is Verdict.ABORT:
@@ -46,6 +47,11 @@ def stop(
         words = f"The pods of {label} were not available for progressDeadlineSeconds ({seconds} s){why}."
         return withdraw(world, recorded, Event.DEADLINE_PASSED, reasons.PROGRESS_DEADLINE, words, now, reject=True)
     return _inconclusive(world, recorded, finding, now)
+
+
+def is_abort_of(command: Command | BadCommand | None, rollout: Rollout) -> bool:
+    """Whether the command ends this very rollout."""
+    return isinstance(command, Command) and command.verb == "abort" and command.revision == rollout.target.revision
 
 
 def past_deadline(world: World, rollout: Rollout, now: datetime) -> bool:
@@ -78,11 +84,12 @@ def finish(world: World, now: datetime) -> Change:
     command = pending_command(world)
     notes: tuple[EventNote, ...] = ()
     if command is not None and not (isinstance(command, Command) and command.verb == "retry"):  # that one waits
-        recorded, notes = executed(recorded, command), (_too_late(command, rollout),)
+        recorded, notes = executed(recorded, command), (too_late(command, rollout),)
     return replace(_confirmed(world, recorded, rollout, now), events=notes)
 
 
-def _too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
+def too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
+    """The answer to a command that meets the end of its rollout."""
     if isinstance(command, BadCommand):
         return ignored(command.message)
     return ignored(f"{command.verb} of {command.revision} is ignored: {rollout.target.label} is being withdrawn.")
@@ -152,9 +159,16 @@ def _other_target(world: World, rollout: Rollout) -> tuple[str, str] | None:
 
 
 def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now: datetime) -> Change | None:
-    """Abort by maxSeconds when the spec wants that; expire after holdMaxSeconds."""
+    """Abort by maxSeconds when the spec wants that; expire after holdMaxSeconds.
+
+    Not while it is suspended, nor while no router tells its counts or a Gateway does not follow: unknown is not bad,
+    and a revision is rejected only after so much time in which routers told them.
+    """
     rollout = recorded.rollout
     assert rollout is not None
+    heard = any(router.answered for router in world.routers) and world.edge.waiting is None
+    if world.spec.suspend or not heard:
+        return None
     analysis = world.spec.analysis
     waits = finding is not None and finding.verdict is Verdict.WAIT
     in_state = (now - rollout.state_since).total_seconds()
@@ -172,7 +186,8 @@ def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now
         return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
     if rollout.state is State.ANALYSING:
         started = rollout.verified or rollout.state_since
-        if (now - started).total_seconds() >= analysis.max_seconds:
+        counted = rollout.evidence.tally(recorded.weight_of(rollout.target.revision)).milliseconds / 1000
+        if (now - started).total_seconds() >= analysis.max_seconds <= counted + analysis.warmup_seconds:
             words = (
                 f"No verdict on {rollout.target.label} after {analysis.max_seconds} s, and onInconclusive is Abort: "
                 f"{finding.message}"
