@@ -157,3 +157,56 @@ def test_an_operator_that_was_away_judges_by_the_schedulers_time() -> None:
     play.now += timedelta(seconds=45)
     play.settle()
     assert play.state == "Replacing"
+
+
+def crowd_out(play: Play) -> None:
+    """The pods of B that are missing find no room, and those that are there go on."""
+    seen = play.revisions[B]
+    if seen.replicas > 1:
+        since = seen.unschedulable_since or play.now
+        play.revisions[B] = replace(seen, available=1, ready=1, trouble=SCHEDULER, unschedulable_since=since)
+
+
+@pytest.mark.parametrize("autoscaled", [False, True])
+def test_a_stable_that_has_grown_since_the_start_gives_up_only_some_of_its_pods(autoscaled: bool) -> None:
+    play = Play(spec=spec_of())
+    if autoscaled:
+        play.spec["scaling"] = {"minReplicas": 1, "maxReplicas": 9}
+    play.begin().settle()
+    if autoscaled:
+        play.revisions[A] = replace(play.revisions[A], replicas=6, available=6, ready=6)
+    else:
+        play.spec["replicas"] = 6
+    for _ in range(120):
+        play.now += timedelta(seconds=1)
+        play._serve(1)
+        crowd_out(play)
+        play.step()
+        assert play.revisions[A].replicas >= 3, (play.state, play.recorded.traffic)
+    assert play.recorded.rollout is not None and play.recorded.rollout.replacing
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_suspended_between_the_decision_to_make_room_and_the_deed_stable_keeps_its_pods(replicas: int) -> None:
+    play = Play(spec=spec_of(surge="Replace", replicas=replicas, steps=[{"weight": 50}])).begin()
+    play.stuck.add(B)
+    while play.recorded.rollout is None or not play.recorded.rollout.replacing:
+        play.step()
+    play.spec["suspend"] = True
+    play.tick(5)
+    assert play.revisions[A].ready == replicas
+    play.spec["suspend"] = False
+    play.tick(1)
+    assert play.revisions[A].ready < replicas
+
+
+def test_a_router_that_keeps_a_bad_canary_which_took_places_is_deleted_and_stable_gets_them_back() -> None:
+    play = crowded(replicas=4, surge="Replace")
+    room(play)
+    assert play.state == "Analysing" and play.revisions[A].ready >= 1
+    play.deaf.add("r1")
+    play.order("abort")
+    play.tick(9)
+    assert (play.state, play.routers) == ("Withdrawing", ["r1", "r2"])
+    play.tick(3)
+    assert (play.state, play.routers, pods(play)) == ("Rest", ["r2"], (4, 0))

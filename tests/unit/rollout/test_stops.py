@@ -128,3 +128,46 @@ def test_time_alone_ends_the_states_that_say_so_and_no_other(choice: str, state:
     play.step()
     ends = state is State.HOLDING or (choice == "Abort" and state is State.ANALYSING)
     assert (play.state == "Withdrawing") == ends
+
+
+def _first_version(**more: object) -> Play:
+    """The first version answers through r2, and r1 does not follow."""
+    play = Play(deaf={"r1"}, **more)  # type: ignore[arg-type]
+    play.settle()
+    assert (play.state, play.recorded.weight_of(A)) == ("Shifting", 100)
+    return play
+
+
+def test_a_first_version_that_answers_becomes_stable_before_another_one_is_rolled_out() -> None:
+    play = _first_version()
+    play.target = target(C)
+    for _ in range(40):
+        play.tick()
+        assert play.recorded.weight_of(A) > 0, "nothing else answers"
+    assert (play.status["stable"]["revision"], play.state) == (A, "Shifting")
+    play.deaf.clear()
+    play.run(200)
+    assert play.status["stable"]["revision"] == C
+
+
+def test_a_first_version_is_withdrawn_where_no_router_or_pod_of_it_answers() -> None:
+    play = Play(deaf={"r1", "r2"})
+    play.settle()
+    play.target = target(C)
+    play.tick()
+    assert (play.state, play.recorded.weight_of(A)) == ("Withdrawing", 0)
+    play = _first_version()
+    play.lose(A)
+    play.target = target(C)
+    play.tick()
+    assert (play.state, play.recorded.weight_of(A)) == ("Withdrawing", 0)
+
+
+def test_a_router_that_keeps_an_aborted_first_version_is_deleted_and_the_next_version_starts() -> None:
+    play = _first_version()
+    play.order("abort", A)
+    play.tick(12)
+    assert (play.state, play.routers) == ("Rest", ["r2"])
+    play.target = target(C)
+    play.tick(2)
+    assert play.status["stable"]["revision"] == C

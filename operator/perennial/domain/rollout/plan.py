@@ -166,14 +166,18 @@ def _replicas(world: World) -> list[Action]:
 def _stable_replicas(world: World, stable: RevisionSeen, rollout: Rollout | None) -> int | None:
     """What stable must have; None where the autoscaler decides."""
     if rollout is not None and rollout.replacing and rollout.state is not State.WITHDRAWING:
-        if rollout.stable_replicas == 1:
-            return 0
-        return max(1, rollout.stable_replicas - world.replicas_for(rollout.weight))
+        left = _left_to_stable(world, rollout)
+        return max(left, stable.replicas) if world.spec.suspend else left
     if world.spec.scaling is None:
         return world.spec.replicas
     floor = _floor(world)
     gave = rollout is not None and rollout.replacing and stable.replicas < floor  # it gets back what it gave
     return floor if stable.replicas == 0 or gave else None
+
+
+def _left_to_stable(world: World, rollout: Rollout) -> int:
+    """Pods that a stable which makes room keeps: none of a single one, else at least one."""
+    return 0 if world.whole == 1 else max(1, world.whole - world.replicas_for(rollout.weight))
 
 
 def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout) -> int:

@@ -29,7 +29,7 @@ from perennial.domain.rollout.moment import Moment, next_weight
 from perennial.domain.rollout.obey import obey
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
-from perennial.domain.rollout.stops import VERIFY_SECONDS, is_abort_of, stop, too_late
+from perennial.domain.rollout.stops import VERIFY_SECONDS, becomes_stable_first, is_abort_of, stop, too_late
 from perennial.domain.rollout.verdict import LEANING, Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Promoted, Rollout, World
 from perennial.domain.times import rfc3339
@@ -207,9 +207,11 @@ def _replace_stable(moment: Moment) -> Change:
     rollout = moment.rollout
     seen = moment.world.revisions.get(rollout.target.revision)
     why = f" ({seen.trouble})" if seen is not None and seen.trouble else ""
-    if rollout.stable_replicas > 1:
+    whole = moment.world.whole
+    if whole > 1:
         words = f"No room beside stable{why}: {rollout.target.label} takes the place of some of its pods."
-        changed = replace(moment.recorded, rollout=replace(rollout, replacing=True, short_since=moment.now))
+        made = replace(rollout, replacing=True, stable_replicas=whole, short_since=moment.now)
+        changed = replace(moment.recorded, rollout=made)
         note = EventNote(reasons.NO_ROOM, words, "Warning")
         return Change(changed, words=words, finding=moment.finding, events=(note,), requeue=0.0)
     words = (
@@ -237,6 +239,8 @@ def _shifting(moment: Moment) -> Change:
     confirmed = sum(router.serves(moment.recorded) for router in world.routers)
     if not world.routers:
         return moment.wait(f"No router is ready: {portion} for {label} waits for one.")
+    if becomes_stable_first(world, moment.recorded):
+        return _promoted(moment)
     if confirmed < len(world.routers):
         return moment.wait(f"{confirmed} of {len(world.routers)} routers confirm {portion} for {label}.")
     if world.edge.waiting is not None:

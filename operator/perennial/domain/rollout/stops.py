@@ -38,7 +38,7 @@ def stop(
         reason = finding.reason if finding.reason in OF_PREDICTIONS else reasons.CANARY_FAILED
         return withdraw(world, recorded, Event.ABORT_SHOWN, reason, words, now, reject=True)
     changed = _other_target(world, rollout)
-    if changed is not None:
+    if changed is not None and not becomes_stable_first(world, recorded):
         return withdraw(world, recorded, Event.TARGET_CHANGED, *changed, now, reject=False)
     if past_deadline(world, rollout, now) and recorded.stable is not None:
         seen = world.revisions.get(rollout.target.revision)
@@ -54,6 +54,19 @@ def is_abort_of(command: Command | BadCommand | None, rollout: Rollout) -> bool:
     return isinstance(command, Command) and command.verb == "abort" and command.revision == rollout.target.revision
 
 
+def becomes_stable_first(world: World, recorded: Recorded) -> bool:
+    """Whether another version is named while the first one answers already, by at least one router: then
+    it becomes stable before the other is rolled out. Without it nothing would answer until then."""
+    rollout = recorded.rollout
+    assert rollout is not None
+    changed = _other_target(world, rollout)
+    if recorded.stable is not None or changed is None or changed[0] != reasons.SUPERSEDED or world.edge.waiting:
+        return False
+    seen = world.revisions.get(rollout.target.revision)
+    full = rollout.state is State.SHIFTING and recorded.weight_of(rollout.target.revision) == FULL
+    return full and seen is not None and seen.ready > 0 and any(router.serves(recorded) for router in world.routers)
+
+
 def past_deadline(world: World, rollout: Rollout, now: datetime) -> bool:
     """Whether the canary has lacked pods for longer than it may; counted in every step, also a held one."""
     since = rollout.short_since
@@ -61,9 +74,13 @@ def past_deadline(world: World, rollout: Rollout, now: datetime) -> bool:
 
 
 def unverified(world: World, now: datetime) -> RouterSeen | None:
-    """The router to delete: ready, stable alive, and weight 0 not applied within ROUTER_SECONDS of an abort."""
-    rollout = world.recorded.rollout
-    if rollout is None or rollout.state is not State.WITHDRAWING or world.stable_lost or rollout.replacing:
+    """The router to delete: ready, and weight 0 not applied within ROUTER_SECONDS of an abort.
+
+    None while stable has no ready pod: what the router has may be all that answers. Where there is no stable, nothing
+    is meant to answer.
+    """
+    rollout, stable = world.recorded.rollout, world.recorded.stable
+    if rollout is None or rollout.state is not State.WITHDRAWING or (stable is not None and world.stable_lost):
         return None
     patience = ROUTER_SECONDS if len(world.routers) > 1 else LAST_ROUTER_SECONDS
     if (now - rollout.state_since).total_seconds() < patience:

@@ -287,16 +287,27 @@ class World:
         seen = self.stable_seen
         return max(self.spec.scaling.min_replicas, seen.replicas if seen else 0)
 
+    @property
+    def whole(self) -> int:
+        """Pods that serve all the traffic of the rollout: stable's at its start, or now if those are more.
+
+        What stable has while it gives up pods is no measure under an autoscaler: each pod less would ask for the next.
+        """
+        rollout, scaling = self.recorded.rollout, self.spec.scaling
+        if rollout is None:
+            return self.base_replicas
+        now = scaling.min_replicas if scaling is not None and rollout.replacing else self.base_replicas
+        return max(rollout.stable_replicas, now)
+
     def replicas_for(self, weight: int) -> int:
-        """Canary pods for a weight: ceil(weight x stable's count, at the start or now if more, / 100), at least one.
+        """Canary pods for a weight: ceil(weight x the whole / 100), at least one.
 
         At weight 0 those that its copies need. A canary that takes stable's place leaves stable one pod, unless there
         is only one.
         """
         rollout = self.recorded.rollout
         weight = weight or self.spec.analysis.copy_percent
-        base = self.base_replicas if rollout is None else max(rollout.stable_replicas, self.base_replicas)
-        wanted = max(1, -(-weight * base // 100))
-        if rollout is not None and rollout.replacing and base > 1:
-            return min(wanted, base - 1)
+        wanted = max(1, -(-weight * self.whole // 100))
+        if rollout is not None and rollout.replacing and self.whole > 1:
+            return min(wanted, self.whole - 1)
         return wanted
