@@ -5,6 +5,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(PYTHON) -m pytest
 SOURCES := operator runtimes localcluster examples tests benchmarks
+# Every process would compile all that it imports anew where the environment forbids to keep that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-fast test-long verify format bench generate images clean-local
 
@@ -27,7 +29,7 @@ demo: setup ## the main job end to end on real data: train, serve, drift, retrai
 
 test: setup ## everything but the long fault and soak tests
 	@$(PYTHON) -m localcluster.project perennial git s3 trivial runtime gateway
-	@$(PYTEST) -m "not long" tests
+	@$(PYTEST) -n 3 --dist loadgroup -m "not long" tests
 
 test-fast: setup ## unit and component layers, under a minute
 	@$(PYTEST) -n 2 --dist loadfile -q tests/unit tests/golden tests/contract tests/component --ignore=tests/component/slow

@@ -90,7 +90,8 @@ def _make(new: State) -> None:
     pki.create(new)
     for path, text in configs.files(new).items():
         (layout.config / path).write_text(text)
-    host.note_before(state.ROOT / ".host")
+    with state.lock("indices"):
+        host.note_before(state.ROOT / ".host")
     host.create_network(new.addresses)
     host.create_cgroups(new.addresses)
     components.start(new, "etcd")

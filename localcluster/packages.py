@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from localcluster.binaries import cache_lock
 from localcluster.errors import ClusterError
 from localcluster.shell import run, say
 
@@ -29,9 +30,16 @@ def missing(programs: dict[str, str]) -> list[str]:
 
 def install(programs: dict[str, str]) -> None:
     """Installs what is missing with apt; ClusterError on systems without it."""
+    if not missing(programs):
+        return
+    with cache_lock("packages"):
+        _install(programs)
+
+
+def _install(programs: dict[str, str]) -> None:
     packages = missing(programs)
     if not packages:
-        return
+        return  # another process installed them while we waited
     if shutil.which("apt-get") is None:
         raise ClusterError(
             f"these programs are needed and apt-get is not here to install them: {', '.join(packages)}; "

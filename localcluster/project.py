@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from localcluster import choose, images, wheels
+from localcluster import choose, images, lifecycle, packages, wheels
 from localcluster.binaries import binary
 from localcluster.errors import ClusterError
 from localcluster.images import Image
@@ -80,8 +80,10 @@ LOCAL_BINARIES = ("kubernetes", "coredns", "kwok")
 
 
 def prepare(names: Sequence[str]) -> None:
-    """Build what a run will need, with progress: the local cluster's binaries where one will be used, and images."""
+    """Build what a run will need, with progress: the local cluster's programs where one will be used, and images."""
     if not os.environ.get(choose.VARIABLE) and not choose.docker_reachable():
+        if lifecycle.supported() is None:
+            packages.install(packages.CLUSTER)
         for name in LOCAL_BINARIES:
             binary("kubectl" if name == "kubernetes" else name)
     for name in names:

@@ -4,6 +4,7 @@ user made it. Several processes (pytest workers, a benchmark beside them) may us
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,7 @@ def using(name: str, *, gpus: int = 2, fake_nodes: int = 0) -> Iterator[Running]
 
     One that this or another user made is stopped when the last user leaves, unless PERENNIAL_KEEP_CLUSTER is set.
     """
-    path = cache_root() / "locks" / f"users-{name}"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _users(name)
     with path.open("a+") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         cluster = choose.ensure(name, gpus=gpus, fake_nodes=fake_nodes)
@@ -74,10 +74,42 @@ def using(name: str, *, gpus: int = 2, fake_nodes: int = 0) -> Iterator[Running]
             _leave(users.fileno(), path, name)
 
 
-def _leave(users: int, path: Path, name: str) -> None:
+def stop_abandoned(name: str, patience: float) -> None:
+    """Stops a cluster whose users were killed, half made or whole.
+
+    Users have `patience` seconds to leave by themselves; one that stays will stop the cluster when it leaves.
+    """
+    path = _users(name)
+    deadline = time.monotonic() + patience
+    with path.open("a+") as users:
+        while not _alone(users.fileno()):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
+        half = state.load(name)
+        if half is not None and not half.ready:
+            lifecycle.down(name)
+        _leave(users.fileno(), path, name)
+
+
+def _users(name: str) -> Path:
+    """The file that every user of a cluster holds locked, shared; it tells how the cluster was made, if a user did."""
+    path = cache_root() / "locks" / f"users-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _alone(users: int) -> bool:
+    """Whether nobody else uses the cluster; nobody can from then on until the file is closed."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def _leave(users: int, path: Path, name: str) -> None:
+    if not _alone(users):
         return  # somebody else still uses it, and will stop it
     made = path.read_text().split()
     if made and not os.environ.get(KEEP):

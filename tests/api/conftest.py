@@ -12,12 +12,13 @@ from localcluster.using import using
 from perennial.api.crdgen import ROOT
 from perennial.api.kinds import CRD, NAMESPACE
 from tests.api.server import APPLY, ApiServer, path_of
+from tests.support.shared import shared_cluster
 
 
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
     """The API server of the cluster that all tests of this run share, with the CRDs of this tree established."""
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         server = ApiServer(Path(running.kubeconfig))
         for path in sorted((ROOT / "crds").glob("*.yaml")):
             _establish(server, path)

@@ -21,6 +21,7 @@ from perennial.domain.rollout.spec import GatewayRoute, Parent
 from perennial.domain.rollout.world import Recorded, RevisionSeen
 from tests.api.server import ApiServer
 from tests.support.gateway import install_crds
+from tests.support.shared import shared_cluster
 from tests.unit.api.samples import minimal
 
 ROUTE = GatewayRoute((Parent("edge", section="http"), Parent("edge", section="https")), ("rain.example.org",))
@@ -61,7 +62,7 @@ def _revision(revision: str, port: int) -> RevisionSeen:
 
 @pytest.fixture
 async def stand(api_server: ApiServer) -> AsyncIterator[Stand]:
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         install_crds(running)
         async with open_access(str(Path(running.kubeconfig))) as access:
             store = KubeStore(access)

@@ -22,6 +22,7 @@ from tests.api.server import ApiServer
 from tests.fakes.clock import FakeClock
 from tests.fakes.events import RecordingEvents
 from tests.support.git_server import GitServer, Person, create_repository
+from tests.support.shared import shared_cluster
 
 ME = "test"
 CM = kinds.CONFIG_MAP
@@ -113,7 +114,7 @@ def roles(api_server: ApiServer) -> Iterator[None]:
 @pytest.fixture
 async def bench(api_server: ApiServer, roles: None, tmp_path: Path) -> AsyncIterator[Bench]:
     """A fresh bench in a namespace of its own."""
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         async with open_access(str(Path(running.kubeconfig))) as access:
             store = KubeStore(access)
             name = f"sync-{uuid.uuid4().hex[:8]}"

@@ -14,11 +14,12 @@ from perennial.domain.errors import Conflict, Forbidden, Invalid, Unavailable
 from perennial.ports import ObjectStore, PatchTarget
 from tests.api.server import ApiServer
 from tests.contract.store_suite import ME, StoreSuite, config_map, policy
+from tests.support.shared import shared_cluster
 
 
 @pytest.fixture
 async def store(api_server: ApiServer) -> AsyncIterator[KubeStore]:
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         async with open_access(str(Path(running.kubeconfig))) as access:
             yield KubeStore(access)
 
@@ -78,7 +79,7 @@ async def test_lists_longer_than_a_page_are_whole(
 async def test_a_list_of_every_watched_namespace_keeps_to_them(
     store: KubeStore, namespace: str, api_server: ApiServer
 ) -> None:
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         async with open_access(str(Path(running.kubeconfig))) as access:
             narrow = KubeStore(access, namespaces=[namespace])
             await narrow.create(config_map(namespace, labels={"mine": "1"}), manager=ME)

@@ -12,6 +12,7 @@ from perennial.render.router import RouterSettings, client_service, router_ancho
 from perennial.router.follow import Follower, NamespaceReader
 from perennial.router.model import Endpoint, Share, Snapshot
 from tests.api.server import APPLY, ApiServer, path_of
+from tests.support.shared import shared_cluster
 
 DIGEST = "sha256:" + "a" * 64
 SLICE = {
@@ -56,7 +57,7 @@ async def test_follows_what_the_api_server_has_and_what_changes(api_server: ApiS
     api_server.request("POST", path_of(ENDPOINT_SLICE, namespace), SLICE)
     api_server.request("POST", path_of(MODEL_DEPLOYMENT, namespace), deployment())
     snapshots: asyncio.Queue[Snapshot] = asyncio.Queue()
-    with using("test") as cluster:
+    with using(shared_cluster()) as cluster:
         reader = NamespaceReader(namespace, str(cluster.kubeconfig))
     running = asyncio.create_task(Follower(namespace, reader, snapshots.put_nowait).run())
     try:

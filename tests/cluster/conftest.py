@@ -10,6 +10,7 @@ from examples.rain.demo.stage import OPERATOR_PODS, SYSTEM, Stage, Timeline, bui
 from localcluster.using import Running, using
 from tests.cluster import metrics
 from tests.support import gateway
+from tests.support.shared import shared_cluster
 
 READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
 
@@ -17,7 +18,7 @@ READY = ("rollout", "status", "deployment/perennial-operator", "--timeout=180s")
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Running]:
     """A running cluster; what this run made is stopped at its end unless PERENNIAL_KEEP_CLUSTER is set."""
-    with using("test") as running:
+    with using(shared_cluster()) as running:
         yield running
 
 

@@ -489,8 +489,13 @@ async def neighbours_went_on(stage: Stage, before: dict[str, dict[str, int]]) ->
     for name in before:
         obj = await stage.store.get(kinds.MODEL_DEPLOYMENT, stage.namespace, name) or {}
         assert conditions.is_true(obj["status"]["conditions"], "Available"), name
-    counts = json.loads((await stage.job_log("sender")).strip().splitlines()[-1])
-    assert counts["sent"] > 50
+
+    async def enough() -> JsonObject | None:
+        lines = (await stage.job_log("sender")).strip().splitlines()
+        counts: JsonObject = json.loads(lines[-1]) if lines else {}
+        return counts if counts.get("sent", 0) > 50 else None
+
+    counts = await stage.wait("requests to the good neighbour", enough, 60)
     assert counts["failed"] == 0, counts
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from examples.rain.demo import play, report
 from examples.rain.demo.play import Play, Result
-from examples.rain.demo.stage import BUILD, DemoError, Stage, Timeline, build_images, install
+from examples.rain.demo.stage import BUILD, DemoError, Stage, Timeline, build_images, install, install_folder
 from examples.rain.demo.watch import Watcher
 from localcluster.errors import ClusterError
 from localcluster.using import KEEP, Running, using
@@ -172,7 +172,7 @@ def clean(stage: Stage) -> None:
     stage.timeline.tell("removing what the demo made (KEEP=1 keeps it)")
     with contextlib.suppress(ClusterError):
         stage.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-        stage.kubectl("delete", "-k", str(BUILD / "install"), "--wait=false", "--ignore-not-found")
+        stage.kubectl("delete", "-k", str(install_folder(stage.cluster)), "--wait=false", "--ignore-not-found")
 
 
 def main() -> int:

@@ -229,12 +229,17 @@ def build_images(cluster: Running, timeline: Timeline, wanted: Sequence[str] = D
     return tags
 
 
+def install_folder(cluster: Running) -> Path:
+    """Where what is installed is put together; one for each cluster, since tests install into several at once."""
+    return BUILD / f"install-{cluster.name or 'given'}"
+
+
 def install(stage: Stage, prometheus: Mapping[str, Any] | None = None) -> None:
     """One `kubectl apply -k` of manifests/, with this build's image and plain http allowed for a Git server inside.
 
     prometheus: the sources of metrics, as in the operator's settings.
     """
-    folder = BUILD / "install"
+    folder = install_folder(stage.cluster)
     folder.mkdir(parents=True, exist_ok=True)
     sources = {"prometheus": dict(prometheus)} if prometheus else {}
     config = {"git": {"allowInsecure": True}, "runtimes": runtimes(stage.tags), **sources}
