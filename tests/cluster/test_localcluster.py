@@ -173,16 +173,19 @@ def test_fake_nodes_are_ready_beside_the_real_one(own: State) -> None:
 def test_an_interrupted_up_leaves_nothing_after_down(after: str, number: signal.Signals) -> None:
     name = f"cut-{os.getpid()}"
     command = [sys.executable, "-m", "localcluster", "up", "--name", name]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as up:
-        wait_until(lambda: (state.ROOT / name / "pids" / after).exists() or up.poll() is not None)
-        known = state.require(name)
-        up.send_signal(number)
-        up.wait(60)
-    if number == signal.SIGTERM:
-        assert state.load(name) is None, "an interrupted `up` cleans up by itself"
-    else:
-        assert lifecycle.down(name)
-    assert leftovers(known) == {}
+    try:
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as up:
+            wait_until(lambda: (state.ROOT / name / "pids" / after).exists() or up.poll() is not None)
+            known = state.require(name)
+            up.send_signal(number)
+            up.wait(60)
+        if number == signal.SIGTERM:
+            assert state.load(name) is None, "an interrupted `up` cleans up by itself"
+        else:
+            assert lifecycle.down(name)
+        assert leftovers(known) == {}
+    finally:
+        lifecycle.down(name)  # when the test itself is interrupted
 
 
 @needs_local
