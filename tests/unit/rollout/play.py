@@ -38,7 +38,6 @@ from perennial.domain.rollout.recorded import recorded_from_status
 from perennial.domain.rollout.signature import Signature
 from perennial.domain.rollout.smoke import Answers, JobSeen
 from perennial.domain.rollout.spec import DeploymentSpec, read_spec
-from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import (
     Artifact,
     Recorded,
@@ -49,6 +48,8 @@ from perennial.domain.rollout.world import (
     World,
 )
 from perennial.domain.times import parse_time
+from perennial.router.assemble import read_deployment
+from perennial.router.model import cluster_name, copy_name, effective_copies
 from tests.fakes.copies import copied
 from tests.unit.rollout.toy_gateway import ToyGateway
 
@@ -266,10 +267,10 @@ class Play:
 
     def _serve(self, seconds: float) -> None:
         """Requests by the weights that routers apply, failures and slow ones by the revisions' rates."""
+        copies = self._copied()
         for pod in self.routers:
             _, weights = self.applied.get(pod, (0, {}))
             counts = self.counts.setdefault(pod, {})
-            copies = self._copied()
             for name, weight in {**weights, **copies}.items():
                 wanted = self.per_second * seconds / len(self.routers) * weight / 100
                 revision = name.removesuffix(COPIES)
@@ -280,13 +281,13 @@ class Play:
                 counts[name] = counts.get(name, Arm()) + arm
 
     def _copied(self) -> dict[str, int]:
-        """Percent of the requests that a canary without weight gets copies of, as the routers see it."""
-        rollout, percent = self.recorded.rollout, self.asks.analysis.copy_percent
-        if rollout is None or rollout.state is State.WITHDRAWING or self.recorded.stable is None:
+        """Percent of the requests that a canary without weight gets copies of: what a router makes of the object."""
+        if not self.asks.analysis.copy_percent:
             return {}
-        seen = self.revisions.get(rollout.target.revision)
-        there = seen is not None and seen.ready > 0 and self.recorded.weight_of(rollout.target.revision) == 0
-        return {rollout.target.revision + COPIES: percent} if there and percent else {}
+        routed = read_deployment({"metadata": {"name": "rain"}, "spec": self.spec, "status": self.status})
+        ready = [revision for revision, seen in self.revisions.items() if seen.ready > 0]
+        revision = effective_copies(routed, {name("rain", r) for r in ready for name in (cluster_name, copy_name)})
+        return {revision + COPIES: routed.copy_percent} if revision is not None else {}
 
     def _some(self, requests: int, share: float) -> int:
         return round(requests * share) if self.rng is None else int(self.rng.binomial(requests, share))
@@ -311,7 +312,9 @@ class Play:
             ("1.0", "2.0"),
             version,
             seen.serves(recorded),
-            counts.get(rollout.target.revision + (COPIES if self._copied() else ""), Arm()),
+            counts.get(
+                rollout.target.revision + ("" if recorded.weight_of(rollout.target.revision) else COPIES), Arm()
+            ),
             counts.get(stable.revision, Arm()) if stable else Arm(),
         )
         if stable and self.predicts:

@@ -1,5 +1,9 @@
 """The step before the first weight: a canary that is sent copies is judged before any caller sees it."""
 
+from dataclasses import replace
+
+import pytest
+
 from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.evidence import Evidence, Tally
 from perennial.domain.rollout.failures import Arm
@@ -124,3 +128,29 @@ def test_predictions_of_copies_abort_a_canary_that_answers_200_and_is_wrong() ->
     assert (wrong.verdict, wrong.reason) == (Verdict.ABORT, "PredictionsDiffer")
     assert "canary predictions in copies that nobody waited for" in wrong.message
     assert found([200, 200], [205, 195]).verdict is Verdict.ADVANCE
+
+
+@pytest.mark.parametrize("surge", ["Auto", "Replace"])
+def test_a_canary_without_room_gets_its_first_weight_and_no_copies(surge: str) -> None:
+    """The routers send it none: it and stable share the places that stable alone had, so neither has any to spare."""
+    play = Play(spec=spec_of(mirrorPercent=50, replicas=4, surge=surge)).begin()
+    play.stuck.add(B)
+    play.settle()
+    seen = play.revisions[B]
+    play.revisions[B] = replace(seen, trouble="no room", unschedulable_since=play.now)
+    play.tick(31)
+    assert play.recorded.rollout is not None and play.recorded.rollout.replacing
+    assert play.revisions[A].replicas == 3, "5 % need one pod, copies of 50 % would have needed two"
+    play.recover(B)
+    play.run(300)
+    assert play.status["stable"]["revision"] == B
+    assert 0 not in play.weights[play.weights.index(5) :]
+
+
+def test_a_canary_that_waits_for_copies_which_it_cannot_get_goes_on() -> None:
+    """Recorded by an earlier version of the operator."""
+    play = copied()
+    play.status = {**play.status, "rollout": {**play.status["rollout"], "replacing": True}}
+    play.tick(2)
+    assert play.recorded.weight_of(B) == 5
+    assert "no copies" in next(note.message for note in play.events if note.reason == "StepStarted")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from perennial.domain.rollout.plan import ScaleRevision
-from tests.unit.rollout.play import Play, spec_of
+from tests.unit.rollout.play import Play, spec_of, target
 
-A, B = "aaaaaaaa", "bbbbbbbb"
+A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
 SCHEDULER = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
 
 
@@ -210,3 +210,65 @@ def test_a_router_that_keeps_a_bad_canary_which_took_places_is_deleted_and_stabl
     assert (play.state, play.routers) == ("Withdrawing", ["r1", "r2"])
     play.tick(3)
     assert (play.state, play.routers, pods(play)) == ("Rest", ["r2"], (4, 0))
+
+
+def withdrawn_beside_a_lost_stable() -> Play:
+    """A canary that took some of stable's places is aborted; r1 does not follow, and then stable has no ready pod."""
+    play = crowded(replicas=4, surge="Replace")
+    room(play)
+    play.deaf.add("r1")
+    play.order("abort")
+    play.lose(A)
+    play.settle()
+    assert play.state == "Withdrawing"
+    return play
+
+
+@pytest.mark.parametrize("deaf", [{"r1"}, set()])
+def test_a_withdrawn_canary_keeps_its_pods_while_stable_has_none_that_is_ready(deaf: set[str]) -> None:
+    """Routers that follow send it everything then, whatever its weight."""
+    play = withdrawn_beside_a_lost_stable()
+    play.deaf = deaf
+    play.tick(60)
+    assert play.revisions[B].ready > 0
+    play.deaf = set()
+    play.recover(A)
+    play.tick(1)
+    assert (play.state, pods(play)) == ("Rest", (4, 0))
+
+
+def test_a_withdrawn_canary_leaves_when_stable_finds_no_room_for_half_a_minute() -> None:
+    play = withdrawn_beside_a_lost_stable()
+    play.revisions[A] = replace(play.revisions[A], trouble=SCHEDULER, unschedulable_since=play.now)
+    play.tick(29)
+    assert play.revisions[B].ready > 0
+    play.tick(1)
+    assert play.revisions[B].replicas == 0
+
+
+def test_another_version_starts_while_a_withdrawn_canary_stands_in_for_a_stable_that_cannot_come_back() -> None:
+    play = withdrawn_beside_a_lost_stable()
+    play.deaf = set()
+    play.target = target(C)
+    play.tick(2)
+    assert play.recorded.rollout is not None and play.recorded.rollout.target.revision == C
+    assert play.revisions[B].ready > 0, "it answers until another one does"
+
+
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_a_canary_can_be_tried_again_when_stable_cannot_come_back(replicas: int) -> None:
+    play = crowded(surge="Replace", replicas=replicas)
+    if replicas > 1:
+        room(play)
+    play.lose(A)
+    play.stuck.add(A)
+    play.order("abort")
+    assert play.state == "Withdrawing"
+    play.tick(600)
+    assert play.state == "Withdrawing", "stable is what is to serve, and comes back"
+    play.stuck.discard(B)
+    play.order("retry", id_="c2")
+    play.tick(2)
+    assert play.status["canary" if replicas > 1 else "stable"]["revision"] == B and play.state != "Withdrawing"
+    assert "rejected" not in play.status
+    assert "c2" in play.status["commands"]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from perennial.domain.rollout.smoke import job_name
 from perennial.domain.rollout.state import State
-from perennial.domain.rollout.stops import let_go_by_all, unverified
+from perennial.domain.rollout.stops import UNSCHEDULABLE_SECONDS, let_go_by_all, unverified
 from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
 from perennial.domain.times import rfc3339
 
@@ -118,7 +118,7 @@ def plan(world: World, now: datetime) -> tuple[Action, ...]:
     deaf = unverified(world, now)
     actions: list[Action] = [DeleteRouter(deaf.pod, deaf.uid)] if deaf is not None else []
     actions += _creations(world)
-    actions += _replicas(world)
+    actions += _replicas(world, now)
     actions += _drains(world, now)
     if not actions:
         actions += _pruning(world)
@@ -147,7 +147,7 @@ def _creations(world: World) -> list[Action]:
     return []
 
 
-def _replicas(world: World) -> list[Action]:
+def _replicas(world: World, now: datetime) -> list[Action]:
     actions: list[Action] = []
     rollout, stable = world.recorded.rollout, world.stable_seen
     if stable is not None:
@@ -157,7 +157,7 @@ def _replicas(world: World) -> list[Action]:
     canary = world.revisions.get(rollout.target.revision) if rollout is not None else None
     if rollout is None or canary is None:
         return actions
-    wanted = _canary_replicas(world, canary, rollout)
+    wanted = _canary_replicas(world, canary, rollout, now)
     if canary.replicas != wanted:
         actions.append(ScaleRevision(canary.revision, canary.uid, wanted))
     return actions
@@ -180,13 +180,24 @@ def _left_to_stable(world: World, rollout: Rollout) -> int:
     return 0 if world.whole == 1 else max(1, world.whole - world.replicas_for(rollout.weight))
 
 
-def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout) -> int:
+def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout, now: datetime) -> int:
     """Enough for the weight that is aimed at and for the live one; never fewer than it has, until it is withdrawn."""
     if rollout.state is State.WITHDRAWING:
-        gives_back = rollout.replacing and (world.stable_lost or let_go_by_all(world, rollout))
-        return 0 if gives_back else canary.replicas
+        return 0 if rollout.replacing and _gives_back(world, canary, rollout, now) else canary.replicas
     live = world.recorded.weight_of(canary.revision)
     return max(world.replicas_for(max(rollout.weight, live)), canary.replicas)
+
+
+def _gives_back(world: World, canary: RevisionSeen, rollout: Rollout, now: datetime) -> bool:
+    """Whether a withdrawn canary leaves the places that it took. While stable has no ready pod it may be all that
+    answers: it then leaves them only when stable waits for them."""
+    if canary.ready == 0:
+        return True
+    if not world.stable_lost:
+        return let_go_by_all(world, rollout)
+    since = world.stable_seen.unschedulable_since if world.stable_seen is not None else None
+    no_room = since is not None and (now - since).total_seconds() >= UNSCHEDULABLE_SECONDS
+    return no_room or rollout.stable_replicas == 1
 
 
 def _others(world: World) -> list[RevisionSeen]:

@@ -29,13 +29,18 @@ from perennial.domain.rollout.moment import Moment, next_weight
 from perennial.domain.rollout.obey import obey
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
-from perennial.domain.rollout.stops import VERIFY_SECONDS, becomes_stable_first, is_abort_of, stop, too_late
+from perennial.domain.rollout.stops import (
+    UNSCHEDULABLE_SECONDS,
+    VERIFY_SECONDS,
+    becomes_stable_first,
+    is_abort_of,
+    stop,
+    too_late,
+)
 from perennial.domain.rollout.verdict import LEANING, Finding, Verdict, find_verdict
 from perennial.domain.rollout.world import Promoted, Rollout, World
 from perennial.domain.times import rfc3339
 
-UNSCHEDULABLE_SECONDS = 30.0
-"""A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 MAX_REFUSAL = 400
 
 
@@ -210,7 +215,11 @@ def _replace_stable(moment: Moment) -> Change:
     whole = moment.world.whole
     if whole > 1:
         words = f"No room beside stable{why}: {rollout.target.label} takes the place of some of its pods."
-        made = replace(rollout, replacing=True, stable_replicas=whole, short_since=moment.now)
+        weight = rollout.weight
+        if weight == 0:
+            weight = next_weight(moment.world, 0)
+            words += f" It gets no copies of requests, for neither has pods to spare; first is {weight}%."
+        made = replace(rollout, replacing=True, weight=weight, stable_replicas=whole, short_since=moment.now)
         changed = replace(moment.recorded, rollout=made)
         note = EventNote(reasons.NO_ROOM, words, "Warning")
         return Change(changed, words=words, finding=moment.finding, events=(note,), requeue=0.0)
@@ -279,9 +288,10 @@ def _analysing(moment: Moment) -> Change:
     if rollout.smoking:
         return _smoke(moment)
     assert finding is not None
-    if rollout.copying and world.spec.analysis.copy_percent == 0:
+    if rollout.copying and (rollout.replacing or world.spec.analysis.copy_percent == 0):
         weight = next_weight(world, 0)
-        words = f"spec.rollout.mirrorPercent is 0 now, so no more copies are sent. Next is {weight}%."
+        why = "There is no room beside stable" if rollout.replacing else "spec.rollout.mirrorPercent is 0 now"
+        words = f"{why}, so no copies are sent any more. Next is {weight}%."
         return moment.next_step(Event.STEP_DONE, weight, words, EventNote(reasons.STEP_STARTED, words))
     if not any(router.answered for router in world.routers):  # what was counted before says nothing of now
         portion = world.spec.portion(moment.live)

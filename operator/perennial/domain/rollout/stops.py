@@ -18,6 +18,8 @@ VERIFY_SECONDS = 0.5
 """How often routers are asked whether they have applied a weight."""
 ROUTER_SECONDS = 10.0
 """A router that does not apply weight 0 within this time is deleted, one at a time while another one is ready."""
+UNSCHEDULABLE_SECONDS = 30.0
+"""A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 LAST_ROUTER_SECONDS = 30.0
 """The only ready router is given this long: deleting it costs requests until the next one is ready."""
 
@@ -113,7 +115,7 @@ def too_late(command: Command | BadCommand, rollout: Rollout) -> EventNote:
 
 
 def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime) -> Change:
-    if rollout.replacing and world.stable_lost and not _another_is_named(world, rollout):
+    if rollout.replacing and world.stable_lost and not _goes_elsewhere(world, rollout):
         seen = world.stable_seen
         why = f": {seen.trouble}" if seen is not None and seen.trouble else ""
         return Change(recorded, words=f"{rollout.message} Stable comes back{why}.", requeue=VERIFY_SECONDS)
@@ -126,7 +128,7 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime
         words = f"{rollout.message} Its pods stay until the Gateway sends them nothing: {world.edge.waiting}"
         return Change(recorded, words=words, requeue=look_seconds(recorded, now, world.gateway))
     seen = world.revisions.get(rollout.target.revision)
-    if rollout.replacing and seen is not None and seen.replicas > 0:
+    if rollout.replacing and not stands_in and seen is not None and seen.replicas > 0:
         words = f"{rollout.message} It gives stable's places back."
         return Change(recorded, words=words, requeue=VERIFY_SECONDS)
     state = after(rollout.state, Event.ZERO_VERIFIED)
@@ -138,12 +140,16 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime
     return Change(ended, resting=state, words=rollout.message or "", requeue=0.0)
 
 
-def _another_is_named(world: World, rollout: Rollout) -> bool:
-    """Whether something else than stable and the withdrawn revision is asked for, once the latter holds no pod: then
-    a stable that cannot come back must not keep it from starting."""
-    seen, stable, target = world.revisions.get(rollout.target.revision), world.recorded.stable, world.target
-    mine = (rollout.target.revision, stable.revision if stable is not None else None)
-    return isinstance(target, Target) and target.revision not in mine and (seen is None or seen.replicas == 0)
+def _goes_elsewhere(world: World, rollout: Rollout) -> bool:
+    """Whether something else than stable is asked for, another version or the withdrawn one again: then a stable that
+    cannot come back must not keep it from starting. A canary that holds stable's only place leaves it first."""
+    mine, stable, target = rollout.target.revision, world.recorded.stable, world.target
+    seen, command = world.revisions.get(mine), pending_command(world)
+    if not isinstance(target, Target) or (stable is not None and target.revision == stable.revision):
+        return False
+    again = isinstance(command, Command) and (command.verb, command.revision) == ("retry", mine)
+    left = seen is None or seen.replicas == 0 or rollout.stable_replicas > 1
+    return left and (target.revision != mine or again)
 
 
 def _let_go(world: World, router: RouterSeen, rollout: Rollout) -> bool:
