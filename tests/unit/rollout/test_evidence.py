@@ -84,6 +84,42 @@ def test_a_router_that_went_away_does_not_stop_the_others() -> None:
     assert look(seen, 1, reading(Arm(5), uid="r2")).tally(5).canary == Arm(5)
 
 
+def test_a_router_that_misses_every_second_look_loses_no_request() -> None:
+    """Its counters say all the same what happened, also when the operator is killed between two looks."""
+    seen = Evidence()
+    for second in range(61):
+        late = reading(Arm(100 * second, 50 * second), Arm(100 * second), uid="late")
+        told = [reading(Arm(second), Arm(second)), *([late] if second % 2 == 0 else [])]
+        seen = evidence_from_status(evidence_to_status(look(seen, second, *told)))
+    assert seen.tally(5) == Tally(5, 60_000, Arm(60 + 6000, 3000), Arm(60 + 6000))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"uid": "r3"}, {"started": ("555.0", "101.0")}, {"started": ("100.0", "555.0")}, {"confirmed": False}],
+    ids=["another pod", "another agent", "another Envoy", "unconfirmed"],
+)
+def test_a_router_that_comes_back_as_another_one_is_counted_from_then_on(changes: dict) -> None:
+    seen = look(Evidence(), 0, reading(), reading(Arm(100), uid="r2"))
+    seen = look(seen, 1, reading(Arm(5)))
+    seen = look(seen, 2, reading(Arm(10)), reading(Arm(900, 90), **{"uid": "r2", **changes}))
+    assert seen.tally(5).canary == Arm(10)
+    seen = look(seen, 3, reading(Arm(15)), reading(Arm(907, 91), **{"uid": "r2", **changes}))
+    assert seen.tally(5).canary == (Arm(15) if "confirmed" in changes else Arm(22, 1))
+    assert look(seen, 4, reading(Arm(15))).tally(5) == replace(seen.tally(5), milliseconds=4000)
+
+
+def test_a_missed_look_carries_nothing_across_the_warm_up_a_weight_or_other_codes() -> None:
+    seen = look(Evidence(), 4, reading(), reading(uid="r2"), warm=5)
+    seen = look(seen, 5, reading(Arm(9)), warm=5)
+    assert look(seen, 6, reading(Arm(9)), reading(Arm(9), uid="r2"), warm=5).tally(5).canary == NOTHING
+    for changes in ({"traffic_version": 8}, {"codes": frozenset({"429"})}):
+        seen = look(Evidence(), 0, reading(), reading(uid="r2"))
+        version = {"traffic_version": changes.get("traffic_version", 7)}
+        seen = look(seen, 1, reading(**version), **changes)
+        assert [cursor.pod_uid for cursor in seen.cursors] == ["r1"]
+
+
 def test_other_failure_codes_or_another_latency_limit_start_anew() -> None:
     """Counts by other rules cannot be added: what a limit that was too strict has counted goes when it is relaxed."""
     seen = look(look(Evidence(), 0, reading(Arm(100, 0))), 1, reading(Arm(110, 2)))

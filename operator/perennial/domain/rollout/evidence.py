@@ -4,7 +4,7 @@ Evidence is plain integers and lives in status.rollout.evidence together with ea
 moves both: a killed operator neither loses nor doubles a request. Must not judge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,10 @@ class Reading:
     stable: Arm
     predictions: Pair | None = None
 
+    def begins(self, traffic_version: int) -> bool:
+        """Whether a stretch that counts for these weights may begin with it."""
+        return self.confirmed and self.traffic_version == traffic_version
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -84,7 +88,8 @@ class Evidence:
         """The evidence after one look at the routers.
 
         A stretch counts for a router when both its ends show the same counters with confirmed weights of this
-        `traffic_version`, and it begins at or after `counts_from` (end of the warm-up; None: nothing counts yet).
+        `traffic_version`, and it begins at or after `counts_from` (end of the warm-up; None: nothing counts yet). The
+        stretch of a router that is not read goes on until it is.
         """
         names = ",".join(sorted(codes))
         warm = counts_from is not None and self.looked is not None and self.looked >= counts_from
@@ -106,12 +111,18 @@ class Evidence:
             elapsed = round((now - self.looked).total_seconds() * 1000)
             before_this = replace(self.tally(weight), predictions=predictions)
             tallies = self._with(before_this, canary, stable, elapsed)
-        return Evidence(tallies, tuple(readings), now, names)
+        read = {reading.pod_uid for reading in readings}
+        unread = (cursor for uid, cursor in known.items() if uid not in read and cursor.begins(traffic_version))
+        return Evidence(tallies, (*readings, *unread), now, names)
+
+    def of_routers(self, pod_uids: Collection[str]) -> "Evidence":
+        """The same evidence with the stretches of these routers only: those of all others end uncounted."""
+        return replace(self, cursors=tuple(cursor for cursor in self.cursors if cursor.pod_uid in pod_uids))
 
     def goes_on_in(self, readings: Sequence[Reading], traffic_version: int) -> bool:
-        """Whether these readings and no others continue every router's stretch, so that they may be read later too."""
+        """Whether each of these readings continues its router's stretch, so that it may be read later too."""
         known = {cursor.pod_uid: cursor for cursor in self.cursors}
-        return len(known) == len(readings) and all(
+        return all(
             reading.pod_uid in known and _same_stretch(known[reading.pod_uid], reading, traffic_version)
             for reading in readings
         )
@@ -127,8 +138,7 @@ class Evidence:
 
 
 def _same_stretch(before: Reading, after: Reading, traffic_version: int) -> bool:
-    versions = {before.traffic_version, after.traffic_version, traffic_version}
-    return before.started == after.started and before.confirmed and after.confirmed and len(versions) == 1
+    return before.started == after.started and before.begins(traffic_version) and after.begins(traffic_version)
 
 
 def evidence_to_status(evidence: Evidence) -> JsonObject:

@@ -77,8 +77,9 @@ def look(world: World, now: datetime) -> Moment:
     readings = [router.reading for router in world.routers if router.reading is not None]
     finding = None
     if live > 0 or rollout.copying:
+        evidence = rollout.evidence.of_routers(world.following)
         if readings:
-            evidence = rollout.evidence.look(
+            evidence = evidence.look(
                 readings,
                 weight=live,
                 traffic_version=world.recorded.traffic_version,
@@ -86,7 +87,7 @@ def look(world: World, now: datetime) -> Moment:
                 now=now,
                 codes=analysis.counted,
             )
-            rollout = replace(rollout, evidence=evidence)
+        rollout = replace(rollout, evidence=evidence)
         if live < FULL:
             finding = _finding(world, rollout, live, now)
     elif rollout.smoking:

@@ -27,7 +27,9 @@ def is_unremarkable(world: World, change: Change, now: datetime) -> bool:
     if change.events or replace(world.recorded, rollout=replace(before, evidence=after.evidence)) != change.recorded:
         return False
     readings = [router.reading for router in world.routers if router.reading is not None]
-    if not before.evidence.goes_on_in(readings, world.recorded.traffic_version):
+    evidence = before.evidence
+    goes_on = evidence.goes_on_in(readings, world.recorded.traffic_version)
+    if not goes_on or evidence.of_routers(world.following) != evidence:
         return False
     waited = (now - before.state_since).total_seconds()
     age = (now - before.evidence.looked).total_seconds()

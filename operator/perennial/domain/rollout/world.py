@@ -299,6 +299,16 @@ class World:
         now = scaling.min_replicas if scaling is not None and rollout.replacing else self.base_replicas
         return max(rollout.stable_replicas, now)
 
+    @property
+    def following(self) -> frozenset[str]:
+        """The routers (uids) that follow status.traffic as far as anybody knows: they confirm it, or they tell nothing
+        and nothing speaks against it. While stable is lost, or another router does not follow, they may have sent
+        requests elsewhere too."""
+        told = {router.uid for router in self.routers if router.serves(self.recorded)}
+        if self.stable_lost or any(router.answered and router.uid not in told for router in self.routers):
+            return frozenset(told)
+        return frozenset(told | {router.uid for router in self.routers if not router.answered})
+
     def replicas_for(self, weight: int) -> int:
         """Canary pods for a weight: ceil(weight x the whole / 100), at least one.
 
