@@ -262,10 +262,14 @@ def bad_deployments(stage: Stage, good: JsonObject) -> list[Case]:
 
 
 def bad_changes(stage: Stage, good: JsonObject, other: JsonObject) -> list[Case]:
-    """Changes of deployments that serve: the new revision cannot be shown to be good."""
+    """Changes of deployments that serve: the new revision cannot be shown to be good.
+
+    A minute is enough for the kubelet of a busy machine to fetch the model and then miss the image; the sentence is
+    written once.
+    """
     absent = "registry.local/absent:1"
     return [
-        Case(deployment(stage, "bad-change", good, 30, container=container(stage, image=absent)), (absent,)),
+        Case(deployment(stage, "bad-change", good, 60, container=container(stage, image=absent)), (absent,)),
         Case(
             deployment(stage, "no-traffic", other, 600),
             ("No canary request has been counted at 50%", "promote no-traffic"),
