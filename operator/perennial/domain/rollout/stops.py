@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from perennial.domain import reasons
+from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
 from perennial.domain.rollout.change import Change, executed, ignored, pending_command, with_traffic, withdraw
 from perennial.domain.rollout.commands import BadCommand, Command
@@ -22,6 +23,8 @@ UNSCHEDULABLE_SECONDS = 30.0
 """A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 LAST_ROUTER_SECONDS = 30.0
 """The only ready router is given this long: deleting it costs requests until the next one is ready."""
+_WORDS = 400
+"""Bytes of why it is withdrawn, where a condition must also hold what it waits for."""
 
 
 def stop(
@@ -125,7 +128,8 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime
         return Change(recorded, words=words, requeue=VERIFY_SECONDS)
     stands_in = recorded.stable is not None and world.stable_lost  # the revision answers for stable, and stays
     if not stands_in and not world.edge.follows:
-        words = f"{rollout.message} Its pods stay until the Gateway sends them nothing: {world.edge.waiting}"
+        why = bounded(rollout.message or "", _WORDS)
+        words = f"{why} Its pods stay until the Gateway sends them nothing: {world.edge.waiting}"
         return Change(recorded, words=words, requeue=look_seconds(recorded, now, world.gateway))
     seen = world.revisions.get(rollout.target.revision)
     if rollout.replacing and not stands_in and seen is not None and seen.replicas > 0:
