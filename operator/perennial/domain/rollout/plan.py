@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from perennial.domain.rollout.smoke import job_name
 from perennial.domain.rollout.state import State
-from perennial.domain.rollout.stops import UNSCHEDULABLE_SECONDS, let_go_by_all, unverified
+from perennial.domain.rollout.stops import UNSCHEDULABLE_SECONDS, behind, let_go_by_all, unverified
 from perennial.domain.rollout.world import RevisionSeen, Rollout, Target, World
 from perennial.domain.times import rfc3339
 
@@ -53,7 +53,7 @@ class DeleteRevision:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRouter:
-    """Remove a router that still sends requests to an aborted canary."""
+    """Remove a router that does not follow status.traffic."""
 
     pod: str
     uid: str
@@ -115,7 +115,7 @@ Action = (
 
 def plan(world: World, now: datetime) -> tuple[Action, ...]:
     """All that must be done now; at most one deletion."""
-    deaf = unverified(world, now)
+    deaf = unverified(world, now) or behind(world, now)
     actions: list[Action] = [DeleteRouter(deaf.pod, deaf.uid)] if deaf is not None else []
     actions += _creations(world)
     actions += _replicas(world, now)

@@ -42,6 +42,7 @@ from perennial.domain.rollout.world import Promoted, Rollout, World
 from perennial.domain.times import rfc3339
 
 MAX_REFUSAL = 400
+_NAMED = 3
 
 
 def proceed(world: World, now: datetime) -> Change:
@@ -252,7 +253,7 @@ def _shifting(moment: Moment) -> Change:
     if becomes_stable_first(world, moment.recorded):
         return _promoted(moment)
     if confirmed < len(world.routers):
-        return moment.wait(f"{confirmed} of {len(world.routers)} routers confirm {portion} for {label}.")
+        return moment.wait(f"{confirmed} of {len(world.routers)} routers confirm {portion} for {label}{_why(moment)}")
     if world.edge.waiting is not None:
         change = moment.wait(f"All routers confirm {portion} for {label}, the Gateway does not: {world.edge.waiting}")
         return replace(change, requeue=look_seconds(moment.recorded, moment.now, world.gateway))
@@ -260,6 +261,30 @@ def _shifting(moment: Moment) -> Change:
         return _promoted(moment)
     words = f"All routers confirm {portion} for {label}; its requests are counted."
     return moment.go(Event.WEIGHT_VERIFIED, words, EventNote(reasons.WEIGHT_VERIFIED, words), verified=moment.now)
+
+
+def _why(moment: Moment) -> str:
+    """Who or what keeps the weight from being confirmed, as the end of a sentence."""
+    lost = _stable_is_lost(moment)
+    if lost is not None and moment.rollout.weight < FULL:
+        return f", because {lost[:1].lower()}{lost[1:]} {_orders(moment.world)}"
+    behind = sorted(router.pod for router in moment.world.routers if not router.serves(moment.recorded))
+    more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+    return f", not {', '.join(behind[:_NAMED])}{more}."
+
+
+def _stable_is_lost(moment: Moment) -> str | None:
+    """What it means for this canary that stable has no ready pod, in sentences; None when it has one, or never was."""
+    world, stable, label = moment.world, moment.recorded.stable, moment.rollout.target.label
+    seen = world.revisions.get(moment.rollout.target.revision)
+    if stable is None or not world.stable_lost or seen is None or seen.ready == 0:
+        return None
+    trouble = world.stable_seen.trouble if world.stable_seen is not None else None
+    why = f": {trouble.rstrip('.')}" if trouble else ""
+    return (
+        f"No pod of stable ({stable.label}) is ready{why}. So the routers send everything to {label}, and nothing is "
+        "counted: its pods are there for less. It goes on when stable is back."
+    )
 
 
 def _promoted(moment: Moment) -> Change:
@@ -303,12 +328,14 @@ def _analysing(moment: Moment) -> Change:
     if finding.verdict in (Verdict.ADVANCE, Verdict.PROMOTE):
         return _step_done(moment, finding)
     started = rollout.verified or rollout.state_since
+    lost = None if any(router.serves(moment.recorded) for router in world.routers) else _stable_is_lost(moment)
+    said = finding.message if lost is None else lost
     if rollout.state is State.HOLDING:
-        return moment.wait(f"Inconclusive, so the weight stays: {finding.message} {_orders(world)}")
+        return moment.wait(f"Inconclusive, so the weight stays: {said} {_orders(world)}")
     if (moment.now - started).total_seconds() < world.spec.analysis.max_seconds:
-        return moment.wait(finding.message)
+        return moment.wait(said if lost is None else f"{said} {_orders(world)}")
     portion = world.spec.portion(moment.live)
-    words = f"No verdict after {world.spec.analysis.max_seconds} s at {portion}: {finding.message}"
+    words = f"No verdict after {world.spec.analysis.max_seconds} s at {portion}: {said}"
     if world.spec.analysis.on_inconclusive == "Promote" and finding.reason not in LEANING:
         if step_waits(world, rollout, moment.live):
             return _ask_approval(moment, words)

@@ -23,6 +23,8 @@ UNSCHEDULABLE_SECONDS = 30.0
 """A scheduler that found no room for so long is believed; half of a deadline that is shorter than twice that."""
 LAST_ROUTER_SECONDS = 30.0
 """The only ready router is given this long: deleting it costs requests until the next one is ready."""
+BEHIND_SECONDS = 60.0
+"""A router that has not even heard of a canary's weight by then is deleted, where another one confirms it."""
 _WORDS = 400
 """Bytes of why it is withdrawn, where a condition must also hold what it waits for."""
 
@@ -91,6 +93,23 @@ def unverified(world: World, now: datetime) -> RouterSeen | None:
     if (now - rollout.state_since).total_seconds() < patience:
         return None
     return next((router for router in world.routers if not _let_go(world, router, rollout)), None)
+
+
+def behind(world: World, now: datetime) -> RouterSeen | None:
+    """The router to delete because a rising weight waits for it alone: it answers, and tells of older weights.
+
+    None while no other one confirms the weight: then the cause is another, and nobody would stand in.
+    """
+    recorded = world.recorded
+    rollout = recorded.rollout
+    if rollout is None or rollout.state is not State.SHIFTING or not any(r.serves(recorded) for r in world.routers):
+        return None
+
+    def waited(router: RouterSeen) -> float:
+        return (now - max(rollout.state_since, router.created or rollout.state_since)).total_seconds()
+
+    late = (r for r in world.routers if r.answered and r.traffic_version != recorded.traffic_version)
+    return next((router for router in late if waited(router) >= BEHIND_SECONDS), None)
 
 
 def let_go_by_all(world: World, rollout: Rollout) -> bool:
