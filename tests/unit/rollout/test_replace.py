@@ -101,7 +101,7 @@ def test_the_only_pod_leaves_before_the_new_one_counts_and_the_deadline_begins_a
 def test_the_old_one_comes_back_by_itself_when_the_new_one_never_becomes_ready(replicas: int) -> None:
     play = crowded(replicas=replicas, steps=[{"weight": 50}])
     play.tick(31)
-    assert play.revisions[A].replicas == (0 if replicas == 1 else replicas // 2)
+    assert play.revisions[A].replicas == replicas - 1
     play.tick(62)
     assert (play.state, pods(play)) == ("Rest", (replicas, 0))
     assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
@@ -272,3 +272,84 @@ def test_a_canary_can_be_tried_again_when_stable_cannot_come_back(replicas: int)
     assert play.status["canary" if replicas > 1 else "stable"]["revision"] == B and play.state != "Withdrawing"
     assert "rejected" not in play.status
     assert "c2" in play.status["commands"]
+
+
+class Full(Play):
+    """A cluster with room for `places` pods: stable's have theirs, B's get what is left, one a pass, `most` in all."""
+
+    places = 10
+    most = 1000
+
+    def step(self) -> bool:
+        seen = self.revisions.get(B)
+        if seen is not None and self.recorded.rollout is not None:
+            there = min(seen.replicas, seen.ready + 1, self.places - self.revisions[A].replicas, self.most)
+            self.revisions[B] = replace(seen, available=there, ready=there)
+        changed = super().step()
+        if self.recorded.rollout is not None and self.recorded.rollout.replacing:
+            self.check()
+        return changed
+
+    def check(self) -> None:
+        """Stable has pods for the requests that routers send it, but for what it gives up at once."""
+        share = max(weights.get(A, 0) for _, weights in self.applied.values())
+        needed = (share - 1) * self.places / 100 - max(1, -(-self.places // 20))
+        assert self.revisions[A].replicas >= needed, (share, self.revisions[A].replicas)
+
+
+def full(places: int = 10, **spec: Any) -> Full:
+    """B is at its first weight of 5 % and has the places that stable has left for that."""
+    play = Full(spec=spec_of(replicas=places, surge="Replace", **spec))
+    play.places = places
+    play.begin().settle()
+    assert (play.state, play.recorded.weight_of(B)) == ("Analysing", 5)
+    return play
+
+
+@pytest.mark.parametrize("places", [2, 3, 10, 47, 150])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_stable_keeps_pods_for_the_requests_that_it_still_gets(places: int, ordered: bool) -> None:
+    play = full(places)
+    if ordered:
+        play.order("promote")
+    play.run(400)
+    assert play.status["stable"]["revision"] == B
+    assert play.weights == sorted(play.weights)
+
+
+def test_a_canary_that_fails_under_more_load_is_aborted_on_its_way_to_the_next_step() -> None:
+    play = full()
+    play.rates = lambda play, revision: 0.5 * (revision == B and play.recorded.weight_of(B) > 30)
+    play.most = 4
+    play.order("promote")
+    assert (play.state, play.recorded.weight_of(B)) == ("Scaling", 40)
+    play.run(60)
+    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
+    assert play.revisions[A].replicas == 10
+
+
+def test_stable_gives_up_no_more_while_a_router_does_not_follow_and_no_deadline_counts() -> None:
+    play = full(progressDeadlineSeconds=30)
+    play.deaf.add("r1")
+    play.order("promote")
+    play.tick(100)
+    assert (play.state, pods(play)) == ("Scaling", (9, 1))
+    assert "until all routers confirm 10%" in play.words()
+    play.deaf.clear()
+    play.run(100)
+    assert play.status["stable"]["revision"] == B
+
+
+@pytest.mark.parametrize("seconds", [30, 50])
+def test_each_place_that_is_handed_over_has_the_deadline_for_itself(seconds: int) -> None:
+    play = full(progressDeadlineSeconds=40)
+    play.most = 1
+    play.order("promote")
+    while play.state == "Scaling":
+        play.tick(seconds)  # a pod loads its model
+        play.most += 1
+        play.settle()
+    if seconds < 40:
+        assert play.status["stable"]["revision"] == B
+    else:
+        assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"

@@ -296,3 +296,15 @@ def test_unreadable_predictions_hold_every_step_and_abort_none() -> None:
 def test_alpha_is_shared_by_all_that_may_abort() -> None:
     assert judge(tally(5, (60, 0)), analysis=COMPARING).abort_goal == pytest.approx(math.log(4 / 0.01))
     assert judge(tally(5, (60, 0)), analysis=STRICT).abort_goal == pytest.approx(math.log(1 / 0.01))
+
+
+def test_weights_between_the_steps_share_alpha_with_them() -> None:
+    def failures_to_abort(parts: int) -> int:
+        for failures in range(5, 60):
+            evidence = Evidence((tally(5, (100, failures), (1900, 0)),))
+            found = find_verdict(evidence, Analysis(), (Step(5),), 0, held_seconds=60, parts=parts)
+            if found.verdict is Verdict.ABORT:
+                return failures
+        raise AssertionError("never aborted")
+
+    assert failures_to_abort(0) < failures_to_abort(19) < failures_to_abort(9999)

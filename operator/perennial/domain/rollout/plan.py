@@ -166,8 +166,7 @@ def _replicas(world: World, now: datetime) -> list[Action]:
 def _stable_replicas(world: World, stable: RevisionSeen, rollout: Rollout | None) -> int | None:
     """What stable must have; None where the autoscaler decides."""
     if rollout is not None and rollout.replacing and rollout.state is not State.WITHDRAWING:
-        left = _left_to_stable(world, rollout)
-        return max(left, stable.replicas) if world.spec.suspend else left
+        return _left_to_stable(world, rollout)
     if world.spec.scaling is None:
         return world.spec.replicas
     floor = _floor(world)
@@ -176,8 +175,15 @@ def _stable_replicas(world: World, stable: RevisionSeen, rollout: Rollout | None
 
 
 def _left_to_stable(world: World, rollout: Rollout) -> int:
-    """Pods that a stable which makes room keeps: none of a single one, else at least one."""
-    return 0 if world.whole == 1 else max(1, world.whole - world.replicas_for(rollout.weight))
+    """Pods that a stable which makes room keeps: none of a single one, else those for the requests that it still gets,
+    but for the places that it gives up now, and at least one. It gives up none while suspended, or while a router has
+    not followed the last weight."""
+    worth = world.worth(world.recorded.weight_of(rollout.target.revision))
+    left = max(1, world.whole - min(world.replicas_for(rollout.weight), worth + world.at_once))
+    left = 0 if world.whole == 1 else left
+    waits = world.spec.suspend or not (world.confirmed_by_all or world.whole == 1)
+    has = world.stable_seen.replicas if world.stable_seen is not None else 0
+    return max(left, has) if waits else left
 
 
 def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout, now: datetime) -> int:
@@ -185,7 +191,10 @@ def _canary_replicas(world: World, canary: RevisionSeen, rollout: Rollout, now: 
     if rollout.state is State.WITHDRAWING:
         return 0 if rollout.replacing and _gives_back(world, canary, rollout, now) else canary.replicas
     live = world.recorded.weight_of(canary.revision)
-    return max(world.replicas_for(max(rollout.weight, live)), canary.replicas)
+    wanted = world.replicas_for(max(rollout.weight, live))
+    if rollout.replacing:  # a pod that waits for a place could get one that a lost pod of stable leaves
+        wanted = min(wanted, world.whole - _left_to_stable(world, rollout))
+    return max(wanted, canary.replicas)
 
 
 def _gives_back(world: World, canary: RevisionSeen, rollout: Rollout, now: datetime) -> bool:

@@ -108,19 +108,28 @@ def _finding(world: World, rollout: Rollout, live: int, now: datetime) -> Findin
     analysis, said = world.spec.analysis, rollout.smoke.answers if rollout.smoke is not None else None
     codes = analysis.failure_codes
     beforehand = (said.failures(codes), said.counted(codes)) if said is not None else (0, 0)
+    parts = -(-world.whole // world.at_once) - 1 if rollout.replacing else 0
     return find_verdict(
         rollout.evidence, analysis, steps, index,
-        held_seconds=held, metrics=world.metrics, beforehand=beforehand,
+        held_seconds=held, metrics=world.metrics, beforehand=beforehand, parts=parts,
     )  # fmt: skip
 
 
 def _short_since(world: World, rollout: Rollout, live: int, now: datetime) -> datetime | None:
     """Since when the canary has fewer available pods than it needs now; None while it has them."""
-    aims = (State.SCALING, State.SMOKE, State.SHIFTING, State.REPLACING)
-    aim = rollout.weight if rollout.state in aims else live
-    if _available(world, rollout) >= world.replicas_for(aim):
+    if _available(world, rollout) >= _needed(world, rollout, live):
         return None
     return rollout.short_since or now
+
+
+def _needed(world: World, rollout: Rollout, live: int) -> int:
+    """The pods that the canary is given time for: those of its aim, but no more than stable has made room for."""
+    aims = (State.SCALING, State.SMOKE, State.SHIFTING, State.REPLACING)
+    needed = world.replicas_for(rollout.weight if rollout.state in aims else live)
+    if not rollout.replacing or rollout.state is not State.SCALING:
+        return needed
+    left = world.whole - (world.stable_seen.replicas if world.stable_seen is not None else 0)
+    return min(needed, max(left, world.worth(live)))
 
 
 def _available(world: World, rollout: Rollout) -> int:
@@ -136,7 +145,29 @@ def _scaling(moment: Moment) -> Change:
         return _first_look(moment) or _samples_first(moment) or _set_weight(moment)
     if _no_room(moment):
         return _replace_stable(moment)
-    return moment.wait(_pods_words(world, rollout, available, needed))
+    return _part(moment, available) or moment.wait(_pods_words(world, rollout, available, needed))
+
+
+def _part(moment: Moment, available: int) -> Change | None:
+    """Where stable makes room pod by pod: the weight that those of the canary can take already, so that stable never
+    has many more requests than pods for them. None while there is no more to give."""
+    world, rollout, label = moment.world, moment.rollout, moment.rollout.target.label
+    if not rollout.replacing:
+        return None
+    if not world.confirmed_by_all:
+        return moment.wait(f"Stable keeps its pods until all routers confirm {moment.live}% for {label}.")
+    if available < world.worth(moment.live) + world.at_once:
+        return None
+    first = _first_look(moment) or _samples_first(moment)
+    if first is not None:
+        return first
+    weight = FULL * available // world.whole
+    words = f"Give {label} {weight}% of the requests, which {available} pods can take, on its way to {rollout.weight}%."
+    change = moment.go(
+        Event.SOME_AVAILABLE, words, EventNote(reasons.WEIGHT_SET, words), verified=None, short_since=None
+    )
+    traffic = split(change.recorded, rollout.target.revision, weight)
+    return replace(change, recorded=with_traffic(change.recorded, traffic))
 
 
 def _first_look(moment: Moment) -> Change | None:

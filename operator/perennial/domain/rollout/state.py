@@ -35,6 +35,7 @@ class Event(StrEnum):
     RETRY_ORDERED = "RetryOrdered"
     NO_ROOM = "NoRoom"
     PODS_AVAILABLE = "PodsAvailable"
+    SOME_AVAILABLE = "SomeAvailable"
     SAMPLES_DUE = "SamplesDue"
     WEIGHT_VERIFIED = "WeightVerified"
     FULL_WEIGHT_VERIFIED = "FullWeightVerified"
@@ -107,6 +108,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         **_BACK,
         **_ON,
         Event.PODS_AVAILABLE: State.SHIFTING,
+        Event.SOME_AVAILABLE: State.SCALING,
         Event.SIGNATURE_DIFFERS: State.APPROVAL,
         Event.SAMPLES_DUE: State.SMOKE,
         Event.INCONCLUSIVE: State.HOLDING,

@@ -131,17 +131,19 @@ def find_verdict(
     held_seconds: float,
     metrics: Sequence[MetricFinding] = (),
     beforehand: tuple[int, int] = (0, 0),
+    parts: int = 0,
 ) -> Finding:
     """The verdict at step `index` (0-based) of `steps` after `held_seconds` since its weight was verified.
 
-    beforehand: (failed, all) requests with sample inputs: evidence for the canary, by the rate alone.
+    beforehand: (failed, all) requests with sample inputs: evidence for the canary, by the rate alone. parts: weights
+    between the steps at which the canary may be aborted too; they share alpha.
     """
     step = steps[index]
     here = evidence.tally(step.weight)
     checks = _checks([here], analysis)
     # Copies may speak against a canary, not for it: what it would do with real callers is shown by real requests.
     overall = _checks([tally for tally in evidence.tallies if tally.weight > 0], analysis, beforehand)
-    alpha = alpha_of(analysis, len(steps))
+    alpha = alpha_of(analysis, len(steps) + parts)
     comparison = _comparison(here, analysis, alpha)
     abort_logs = [_abort_log(check, analysis) for check in checks]
     promote_log = min(_promote_log(check, analysis) for check in overall)

@@ -309,6 +309,24 @@ class World:
             return frozenset(told)
         return frozenset(told | {router.uid for router in self.routers if not router.answered})
 
+    @property
+    def at_once(self) -> int:
+        """Places that a canary without room takes from stable at once: one, or a twentieth of many."""
+        return max(1, -(-self.whole // 20))
+
+    @property
+    def confirmed_by_all(self) -> bool:
+        """Whether every ready router and Gateway does what status.traffic asks for. While stable has no ready pod
+        routers cannot, but know it."""
+        recorded = self.recorded
+        known = [router.traffic_version == recorded.traffic_version for router in self.routers]
+        serve = known if self.stable_lost else [router.serves(recorded) for router in self.routers]
+        return bool(serve) and all(serve) and self.edge.waiting is None
+
+    def worth(self, weight: int) -> int:
+        """The pods that a weight is the share of: the most that give no more percent than it has, in whole numbers."""
+        return -(-(weight + 1) * self.whole // 100) - 1
+
     def replicas_for(self, weight: int) -> int:
         """Canary pods for a weight: ceil(weight x the whole / 100), at least one.
 
