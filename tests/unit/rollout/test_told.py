@@ -44,6 +44,8 @@ def in_scaling(event: Event) -> Play:
     play = canary(replicas=4, steps=[{"weight": 25}, {"weight": 50}], progressDeadlineSeconds=60)
     if event in (Event.SAMPLES_DUE, Event.INCONCLUSIVE):
         play = canary(SAMPLES if event is Event.SAMPLES_DUE else None, smoke={"requests": 100})
+    if event is Event.SOME_AVAILABLE:
+        play = canary(replicas=4, steps=[{"weight": 50}], surge="Replace")
     if event in (Event.ABORT_SHOWN, Event.NO_ROOM):
         play.settle()
     play.stuck.add(B)
@@ -164,6 +166,12 @@ def recover(play: Play) -> None:
     play.settle()
 
 
+def one_comes_up(play: Play) -> None:
+    """There is room for one pod of several."""
+    play.revisions[B] = replace(play.revisions[B], available=1, ready=1)
+    play.settle()
+
+
 def differ(play: Play) -> None:
     """Pods come up, and their model wants other inputs than stable's."""
     play.inputs = {revision: (Tensor(f"of-{revision}", "FP64", (-1,)),) for revision in play.revisions}
@@ -229,6 +237,7 @@ EVENTS: dict[Event, Callable[[Play], None]] = {
     Event.ABORT_SHOWN: fail,
     Event.APPROVAL_DROPPED: drop_approval,
     Event.PODS_AVAILABLE: recover,
+    Event.SOME_AVAILABLE: one_comes_up,
     Event.WEIGHT_VERIFIED: recover,
     Event.FULL_WEIGHT_VERIFIED: recover,
     Event.ZERO_VERIFIED: recover,
