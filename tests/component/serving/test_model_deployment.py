@@ -270,6 +270,32 @@ async def test_a_router_deaf_to_an_abort_is_deleted_after_ten_seconds() -> None:
     await rig.cluster.run_until(lambda: rig.state == "Rest", seconds=5)
 
 
+async def test_a_router_deaf_to_a_promotion_is_deleted_after_a_minute_and_the_promotion_ends() -> None:
+    rig = await Rig().serve_first()
+    await rig.name(V2)
+    rig.routers.deaf.add("perennial-router-rs-0")
+    await rig.order("promote")
+    await rig.cluster.run_for(58)
+    assert (rig.state, rig.stable()) == ("Shifting", V1)
+    assert "1 of 2 routers confirm 100%" in rig.words() and "not perennial-router-rs-0." in rig.words()
+    assert ("delete", "Pod", "perennial-router-rs-0", "") not in rig.world.store.writes
+    await rig.cluster.run_until(lambda: rig.stable() == V2, seconds=10)
+    assert ("delete", "Pod", "perennial-router-rs-0", "") in rig.world.store.writes
+
+
+async def test_a_router_that_answers_every_second_look_is_counted_like_the_other() -> None:
+    rig = await Rig().serve_first()
+    await rig.name(V2, rollout={"steps": [{"weight": 50, "holdSeconds": 600}]})
+    await rig.cluster.run_for(8)
+    before = rig.status["rollout"]["analysis"]
+    for second in range(20):
+        rig.routers.silent = {"perennial-router-rs-1"} if second % 2 == 0 else set()
+        await rig.cluster.run_for(1)
+    after = rig.status["rollout"]["analysis"]
+    for arm in ("requests", "stableRequests"):
+        assert after[arm] - before[arm] == pytest.approx(rig.routers.per_second * 0.5 * 20, rel=0.05)
+
+
 async def test_a_stranger_with_the_routers_labels_is_not_believed() -> None:
     rig = await Rig().serve_first()
     labels = {"app.kubernetes.io/managed-by": "perennial", "perennial.dev/component": "router"}

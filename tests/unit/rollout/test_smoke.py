@@ -103,6 +103,17 @@ def test_it_is_judged_as_one_step_more_with_its_share_of_alpha() -> None:
     assert play.state == "Holding"
 
 
+def test_no_router_is_needed_to_reject_for_leaning_towards_failing() -> None:
+    """Nor is it done under suspend, which ends nothing that is not shown."""
+    play = smoked(said(sent=20, good=16, codes=(("503", 4),)), requests=20, analysis={"onInconclusive": "Abort"})
+    play.routers, play.spec["suspend"] = [], True
+    play.tick(10)
+    assert play.state == "Smoke"
+    play.spec["suspend"] = False
+    play.tick(1)
+    assert play.status["rejected"][0]["reason"] == "Inconclusive"
+
+
 @pytest.mark.parametrize("choice", ["Hold", "Promote", "Abort"])
 def test_leaning_towards_failing_without_proof_is_inconclusive_at_once(choice: str) -> None:
     play = smoked(said(sent=20, good=16, codes=(("503", 4),)), requests=20, analysis={"onInconclusive": choice})

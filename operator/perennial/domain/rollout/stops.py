@@ -205,41 +205,40 @@ def _other_target(world: World, rollout: Rollout) -> tuple[str, str] | None:
 
 
 def _inconclusive(world: World, recorded: Recorded, finding: Finding | None, now: datetime) -> Change | None:
-    """Abort by maxSeconds when the spec wants that; expire after holdMaxSeconds.
+    """Abort without a verdict when the spec wants that; expire after holdMaxSeconds. Not while it is suspended.
 
-    Not while it is suspended, nor while no router tells its counts or a Gateway does not follow: unknown is not bad,
-    and a revision is rejected only after so much time in which routers told them.
+    Time ends nothing while no router tells its counts or a Gateway does not follow: unknown is not bad.
     """
-    rollout = recorded.rollout
+    rollout, analysis = recorded.rollout, world.spec.analysis
     assert rollout is not None
-    heard = any(router.answered for router in world.routers) and world.edge.waiting is None
-    if world.spec.suspend or not heard:
+    if world.spec.suspend or finding is None or finding.verdict is not Verdict.WAIT:
         return None
-    analysis = world.spec.analysis
-    waits = finding is not None and finding.verdict is Verdict.WAIT
+    label, aborts = rollout.target.label, analysis.on_inconclusive == "Abort"
+    if rollout.state is State.SMOKE and aborts and finding.reason in LEANING:
+        words = f"No verdict on {label}, and onInconclusive is Abort: {finding.message}"
+        return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
+    if not any(router.answered for router in world.routers) or world.edge.waiting is not None:
+        return None
     in_state = (now - rollout.state_since).total_seconds()
-    if rollout.state is State.HOLDING and waits and finding is not None and in_state >= analysis.hold_max_seconds:
+    if rollout.state is State.HOLDING and in_state >= analysis.hold_max_seconds:
         words = (
-            f"The rollout of {rollout.target.label} expired after {analysis.hold_max_seconds} s without a verdict: "
+            f"The rollout of {label} expired after {analysis.hold_max_seconds} s without a verdict: "
             f"{finding.message} It is not rejected: `kubectl perennial retry {world.name}` starts it again; a step of "
             "more weight or a longer holdMaxSeconds gives it more evidence."
         )
         return withdraw(world, recorded, Event.HOLD_EXPIRED, reasons.EXPIRED, words, now, reject=False)
-    if finding is None or not waits or analysis.on_inconclusive != "Abort":
-        return None
-    if rollout.state is State.SMOKE and finding.reason in LEANING:
-        words = f"No verdict on {rollout.target.label}, and onInconclusive is Abort: {finding.message}"
+    if rollout.state is State.ANALYSING and aborts and _had_its_time(world, recorded, rollout, now):
+        words = f"No verdict on {label} after {analysis.max_seconds} s, and onInconclusive is Abort: {finding.message}"
         return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
-    if rollout.state is State.ANALYSING:
-        started = rollout.verified or rollout.state_since
-        counted = rollout.evidence.tally(recorded.weight_of(rollout.target.revision)).milliseconds / 1000
-        if (now - started).total_seconds() >= analysis.max_seconds <= counted + analysis.warmup_seconds:
-            words = (
-                f"No verdict on {rollout.target.label} after {analysis.max_seconds} s, and onInconclusive is Abort: "
-                f"{finding.message}"
-            )
-            return withdraw(world, recorded, Event.ABORT_SHOWN, reasons.INCONCLUSIVE, words, now, reject=True)
     return None
+
+
+def _had_its_time(world: World, recorded: Recorded, rollout: Rollout, now: datetime) -> bool:
+    """Whether maxSeconds have passed at this weight, and routers told their counts for so long."""
+    analysis = world.spec.analysis
+    passed = (now - (rollout.verified or rollout.state_since)).total_seconds()
+    counted = rollout.evidence.tally(recorded.weight_of(rollout.target.revision)).milliseconds / 1000
+    return passed >= analysis.max_seconds <= counted + analysis.warmup_seconds
 
 
 def _label(target: Target) -> str:
