@@ -433,9 +433,26 @@ def test_rule_15_a_promoted_version_that_dies_keeps_its_healthy_predecessor() ->
     play.lose(B)
     play.tick(90)
     assert play.revisions[A].replicas == 1, "no healthy copy is removed while stable has no ready pod"
+    shares = tuple(Share(revision, weight) for revision, weight in play.recorded.traffic)
+    routed = Deployment("rain", traffic=shares, stable=B)
+    assert effective_weights(routed, {routed.cluster(A)}) == {A: 100, B: 0}, "the routers turn to it"
+    assert play.condition("Available") == ("True", "StableLost")
+    assert play.condition("Ready") == ("False", "PodsNotReady")
     play.recover(B)
+    assert weights(play) == {A: 0, B: 100}
     play.tick(40)
     assert play.revisions[A].replicas == 0
+    assert weights(play) == {B: 100}
+
+
+def test_rule_15_a_rejected_version_stands_in_for_nobody_once_stable_could_answer() -> None:
+    play = started()
+    play.order("abort")
+    assert play.revisions[B].ready > 0
+    play.lose(A)
+    play.tick(5)
+    assert weights(play) == {A: 100}
+    assert play.condition("Available") == ("False", "PodsNotReady")
 
 
 @pytest.mark.parametrize("state", ["Scaling", "Shifting", "Analysing", "Approval", "Holding"])

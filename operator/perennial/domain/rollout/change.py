@@ -58,6 +58,16 @@ def split(recorded: Recorded, target: str, weight: int) -> tuple[tuple[str, int]
     return ((recorded.stable.revision, FULL - weight), (target, weight))
 
 
+def all_to_stable(world: World, recorded: Recorded) -> tuple[tuple[str, int], ...]:
+    """Traffic with everything to stable. A version that served before stays in it, without weight, while it has pods:
+    the routers turn to it when stable has none that is ready."""
+    assert recorded.stable is not None
+    stable, bad = recorded.stable.revision, {entry.revision for entry in recorded.rejected}
+    good = {entry.revision for entry in recorded.history} - bad - {stable}
+    up = {seen.revision for seen in world.revisions.values() if seen.replicas > 0}
+    return ((stable, FULL), *((revision, 0) for revision, _ in recorded.traffic if revision in good & up))
+
+
 def executed(recorded: Recorded, command: Command | BadCommand) -> Recorded:
     """Remember a command, so that it is never executed again."""
     return replace(recorded, commands=remembered(recorded.commands, command))

@@ -17,6 +17,7 @@ from perennial.domain.rollout.ask import signature_words, signatures, step_waits
 from perennial.domain.rollout.change import (
     MAX_HISTORY,
     Change,
+    all_to_stable,
     executed,
     moved,
     pending_command,
@@ -320,7 +321,7 @@ def _stable_is_lost(moment: Moment) -> str | None:
 
 def _promoted(moment: Moment) -> Change:
     """The canary simply becomes stable; no pod restarts."""
-    recorded, rollout = moment.recorded, moment.rollout
+    world, recorded, rollout = moment.world, moment.recorded, moment.rollout
     target = rollout.target
     moved(rollout, Event.FULL_WEIGHT_VERIFIED, moment.now)
     approved_by = names_of(rollout.approvals)
@@ -332,7 +333,7 @@ def _promoted(moment: Moment) -> Change:
         history=(entry, *recorded.history)[:MAX_HISTORY],
         rejected=tuple(r for r in recorded.rejected if r.revision != target.revision),
     )
-    promoted = with_traffic(promoted, ((target.revision, FULL),))
+    promoted = with_traffic(promoted, all_to_stable(world, promoted))
     words = f"{target.label} (revision {target.revision}) is promoted and serves all requests."
     return Change(
         promoted, resting=State.SETTLED, words=words, events=(EventNote(reasons.PROMOTED, words),), requeue=0.0

@@ -5,9 +5,16 @@ from datetime import datetime
 
 from perennial.domain import reasons
 from perennial.domain.decision import EventNote
-from perennial.domain.rollout.change import Change, executed, ignored, pending_command, start, with_traffic
+from perennial.domain.rollout.change import (
+    Change,
+    all_to_stable,
+    executed,
+    ignored,
+    pending_command,
+    start,
+    with_traffic,
+)
 from perennial.domain.rollout.commands import BadCommand, Command
-from perennial.domain.rollout.spec import FULL
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.world import Recorded, Rejection, Target, Untargeted, World
 
@@ -70,7 +77,7 @@ def tidied(world: World) -> Recorded:
     recorded = replace(recorded, rejected=tuple(kept), expired=expired)
     if recorded.stable is None:
         return with_traffic(recorded, ())
-    return recorded if world.stable_lost else with_traffic(recorded, ((recorded.stable.revision, FULL),))
+    return recorded if world.stable_lost else with_traffic(recorded, all_to_stable(world, recorded))
 
 
 def _settle(world: World, recorded: Recorded, target: Target) -> Change:

@@ -17,7 +17,7 @@ from perennial.domain.rollout.smoking import skew
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import past_deadline
 from perennial.domain.rollout.verdict import Finding, Verdict
-from perennial.domain.rollout.world import RevisionRef, RevisionSeen, Rollout, Target, Untargeted, World
+from perennial.domain.rollout.world import Recorded, RevisionRef, RevisionSeen, Rollout, Target, Untargeted, World
 from perennial.domain.times import rfc3339
 
 
@@ -234,14 +234,28 @@ def _stalled(reason: str, words: str) -> list[Condition]:
 
 def _available(world: World, change: Change) -> Condition:
     """Whether something good serves: stable, or a canary that the routers fall back to."""
-    stable, rollout = change.recorded.stable, change.recorded.rollout
+    stable = change.recorded.stable
     seen = world.revisions.get(stable.revision) if stable is not None else None
     if stable is not None and seen is not None and seen.ready > 0:
         return Condition("Available", "True", reasons.SERVING, f"{stable.label} serves.")
-    canary = world.revisions.get(rollout.target.revision) if rollout is not None else None
-    if stable is not None and rollout is not None and canary is not None and canary.ready > 0:
-        words = f"No pod of stable ({stable.label}) is ready; the routers send everything to {rollout.target.label}."
-        return Condition("Available", "True", reasons.STABLE_LOST, words)
+    if stable is not None:
+        stand_in = _stand_in(world, change.recorded)
+        if stand_in is not None:
+            words = f"No pod of stable ({stable.label}) is ready; the routers send everything to {stand_in}."
+            return Condition("Available", "True", reasons.STABLE_LOST, words)
     if stable is None:
         return Condition("Available", "False", change.reason or reasons.NO_VERSION_YET, "No version serves yet.")
     return Condition("Available", "False", reasons.PODS_NOT_READY, f"No pod of {stable.label} is ready.")
+
+
+def _stand_in(world: World, recorded: Recorded) -> str | None:
+    """Who answers for a stable without a ready pod, as people call it: the canary, or at rest a version that served
+    before and was not rejected."""
+    rollout = recorded.rollout
+    mine = rollout.target.revision if rollout is not None else None
+    rejected = {entry.revision for entry in recorded.rejected}
+    for revision, _ in recorded.traffic:
+        seen = world.revisions.get(revision)
+        if seen is not None and seen.ready > 0 and (revision == mine or revision not in rejected):
+            return rollout.target.label if rollout is not None and revision == mine else seen.version or revision
+    return None

@@ -6,7 +6,15 @@ from datetime import datetime
 from perennial.domain import reasons
 from perennial.domain.conditions import bounded
 from perennial.domain.decision import EventNote
-from perennial.domain.rollout.change import Change, executed, ignored, pending_command, with_traffic, withdraw
+from perennial.domain.rollout.change import (
+    Change,
+    all_to_stable,
+    executed,
+    ignored,
+    pending_command,
+    with_traffic,
+    withdraw,
+)
 from perennial.domain.rollout.commands import BadCommand, Command
 from perennial.domain.rollout.comparison import OF_PREDICTIONS
 from perennial.domain.rollout.looking import look_seconds
@@ -159,7 +167,7 @@ def _confirmed(world: World, recorded: Recorded, rollout: Rollout, now: datetime
     if recorded.stable is None:
         ended = with_traffic(ended, ())
     elif not world.stable_lost:
-        ended = with_traffic(ended, ((recorded.stable.revision, FULL),))
+        ended = with_traffic(ended, all_to_stable(world, ended))
     return Change(ended, resting=state, words=rollout.message or "", requeue=0.0)
 
 
