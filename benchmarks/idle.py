@@ -76,7 +76,7 @@ async def until_served(store: KubeStore, namespace: str, objects: int, limit: fl
 
 def _served(status: dict[str, Any]) -> bool:
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ())
-    weights = [share["weight"] for share in status.get("traffic") or ()]
+    weights = [share["weight"] for share in status.get("traffic") or () if share["weight"]]
     return ready and weights == [100] and "rollout" not in status
 
 

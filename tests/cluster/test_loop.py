@@ -63,7 +63,9 @@ POINTS = {
     "first revision recorded": any_object("ModelDeployment", lambda o: status(o).get("rollout")),
     "first version serves": any_object("ModelDeployment", lambda o: len(status(o).get("history", ())) == 1),
     "trigger recorded": any_object("DriftPolicy", lambda o: status(o).get("activeTrigger")),
-    "canary has weight": any_object("ModelDeployment", lambda o: len(status(o).get("traffic", ())) == 2),
+    "canary has weight": any_object(
+        "ModelDeployment", lambda o: sum(share["weight"] > 0 for share in status(o).get("traffic", ())) == 2
+    ),
     "second version serves": any_object("ModelDeployment", lambda o: len(status(o).get("history", ())) == 2),
     "bad version rejected": any_object("ModelDeployment", lambda o: status(o).get("rejected")),
 }

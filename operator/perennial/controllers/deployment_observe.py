@@ -27,7 +27,7 @@ from perennial.domain.rollout.smoke_job import read_job
 from perennial.domain.rollout.spec import DeploymentSpec, read_spec
 from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import VERIFY_SECONDS
-from perennial.domain.rollout.targets import Sources, choose_directly, find_target, rejection_of
+from perennial.domain.rollout.targets import Sources, choose_directly, find_stable, find_target, rejection_of
 from perennial.domain.rollout.world import Recorded, RevisionSeen, RouterSeen, Trouble, World
 from perennial.domain.times import parse_time
 from perennial.ports import MetricsSource, RouterReports
@@ -77,6 +77,7 @@ class DeploymentObserver:
         named = self._cache.list(kinds.MODEL_VERSION, meta["namespace"])
         versions = {version["metadata"]["name"]: version for version in named}
         annotations = meta.get("annotations") or {}
+        sources = Sources(meta["name"], versions, revisions, self._runtimes)
         return World(
             name=meta["name"],
             namespace=meta["namespace"],
@@ -84,7 +85,8 @@ class DeploymentObserver:
             generation=int(meta.get("generation", 0)),
             spec=spec,
             recorded=recorded,
-            target=find_target(spec, recorded, Sources(meta["name"], versions, revisions, self._runtimes)),
+            target=find_target(spec, recorded, sources),
+            stable_again=find_stable(spec, recorded, sources) if _lacks_stable(recorded, revisions) else None,
             choice=choose_directly(spec, recorded, named, meta["name"]),
             revisions=revisions,
             routers=await self._routers(meta["namespace"], meta["name"], spec, recorded, now),
@@ -245,6 +247,12 @@ class DeploymentObserver:
             "updatePolicy is Git, but no GitSync of this namespace keeps this ModelDeployment: commit it below a "
             "GitSync's path, or use updatePolicy Manual or Direct.",
         )
+
+
+def _lacks_stable(recorded: Recorded, revisions: Mapping[str, RevisionSeen]) -> bool:
+    """Whether stable's Deployment or Service is gone."""
+    seen = revisions.get(recorded.stable.revision) if recorded.stable is not None else None
+    return recorded.stable is not None and (seen is None or not seen.has_service)
 
 
 def _commit(text: str | None) -> str | None:

@@ -122,6 +122,7 @@ class Play:
     moves: set[tuple[str, str]] = field(default_factory=set)
     inputs: dict[str, Signature | None] = field(default_factory=dict)
     silent: bool = False
+    forgotten: bool = False
     predicts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     edge: ToyGateway | None = None
     replay: Callable[[RunSmoke], JobSeen] = all_good
@@ -179,8 +180,14 @@ class Play:
             command=self.command,
             gateway=self.edge.seen(self.spec, self.status) if self.edge is not None else None,
             smoke_jobs=tuple(self.jobs_seen.values()),
+            stable_again=self._stable_again(),
             **self.more,
         )
+
+    def _stable_again(self) -> Target | None:
+        stable = self.recorded.stable
+        gone = stable is not None and stable.revision not in self.revisions and not self.forgotten
+        return target(stable.revision) if stable is not None and gone else None
 
     def step(self) -> bool:
         """One pass; whether it changed anything."""

@@ -551,3 +551,17 @@ def test_a_canary_that_predicts_alike_is_promoted_and_shows_the_comparison_on_it
     assert (last["verdict"], last["limit"], last["rowsNeeded"]) == ("Passed", "0.2", 0)
     assert float(last["distance"]) < 0.2
     PredictionStatus.model_validate(last)
+
+
+@pytest.mark.parametrize("asked", ["the canary", "a rejected version", "nothing"])
+def test_a_deleted_stable_is_made_again_whatever_is_asked_for(asked: str) -> None:
+    play = started(replicas=3)
+    if asked != "the canary":
+        play.order("abort")
+    if asked == "nothing":
+        play.target = Untargeted("VersionUnknown", "No such version.", version="rain-c")
+    del play.revisions[A]
+    play.tick(2)
+    assert play.revisions[A].replicas == 3
+    play.order("abort", id_="c9")
+    assert (play.recorded.traffic, play.condition("Available")) == (((A, 100),), ("True", "Serving"))

@@ -132,19 +132,19 @@ def next_drain(world: World, now: datetime) -> float | None:
 
 
 def _creations(world: World) -> list[Action]:
-    """The revision that is rolled out, or stable's when somebody deleted it and it is what is asked for."""
-    target, recorded = world.target, world.recorded
-    if not isinstance(target, Target):
-        return []
-    seen = world.revisions.get(target.revision)
-    if seen is not None and seen.has_service:
-        return []
-    rollout = recorded.rollout
-    if rollout is not None and rollout.target.revision == target.revision and rollout.state is not State.WITHDRAWING:
-        return [CreateRevision(target, world.replicas_for(rollout.weight))]
-    if recorded.stable is not None and recorded.stable.revision == target.revision:
-        return [CreateRevision(target, world.base_replicas)]
-    return []
+    """The revision that is rolled out, and stable's children that somebody deleted, whatever is asked for: without them
+    an abort has nothing to go back to."""
+    target, again, rollout = world.target, world.stable_again, world.recorded.rollout
+    going = rollout is not None and rollout.state is not State.WITHDRAWING
+    actions: list[Action] = []
+    if again is not None:
+        left = _left_to_stable(world, rollout) if rollout is not None and going and rollout.replacing else world.whole
+        actions.append(CreateRevision(again, left))
+    if isinstance(target, Target) and rollout is not None and going and rollout.target.revision == target.revision:
+        seen = world.revisions.get(target.revision)
+        if seen is None or not seen.has_service:
+            actions.append(CreateRevision(target, world.replicas_for(rollout.weight)))
+    return actions
 
 
 def _replicas(world: World, now: datetime) -> list[Action]:

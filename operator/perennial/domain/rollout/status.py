@@ -242,10 +242,12 @@ def _available(world: World, change: Change) -> Condition:
         stand_in = _stand_in(world, change.recorded)
         if stand_in is not None:
             words = f"No pod of stable ({stable.label}) is ready; the routers send everything to {stand_in}."
+            words += _gone(world, stable)
             return Condition("Available", "True", reasons.STABLE_LOST, words)
     if stable is None:
         return Condition("Available", "False", change.reason or reasons.NO_VERSION_YET, "No version serves yet.")
-    return Condition("Available", "False", reasons.PODS_NOT_READY, f"No pod of {stable.label} is ready.")
+    words = f"No pod of {stable.label} is ready.{_gone(world, stable)}"
+    return Condition("Available", "False", reasons.PODS_NOT_READY, words)
 
 
 def _stand_in(world: World, recorded: Recorded) -> str | None:
@@ -259,3 +261,13 @@ def _stand_in(world: World, recorded: Recorded) -> str | None:
         if seen is not None and seen.ready > 0 and (revision == mine or revision not in rejected):
             return rollout.target.label if rollout is not None and revision == mine else seen.version or revision
     return None
+
+
+def _gone(world: World, stable: RevisionRef) -> str:
+    """What to do about a stable whose Deployment nobody can make again; empty when it is there or is being made."""
+    if stable.revision in world.revisions or world.stable_again is not None:
+        return ""
+    return (
+        " Its Deployment is gone and cannot be made again, because its ModelVersion is gone or spec asks for another "
+        "server, resources or template than it had: name a version, which is then rolled out as a new revision."
+    )

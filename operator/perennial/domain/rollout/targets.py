@@ -55,6 +55,21 @@ def find_target(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> T
     return _as_revision(spec, recorded, sources, artifact, name, version)
 
 
+def find_stable(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> Target | None:
+    """Stable as a revision that can be made again exactly as it was: of its ModelVersion, or of the artifact that the
+    spec names. None when the spec or the runtime table would make another revision of that."""
+    stable = recorded.stable
+    if stable is None:
+        return None
+    version = sources.versions.get(stable.version or "")
+    raw = version["spec"]["artifact"] if version is not None else spec.artifact
+    if raw is None or raw["digest"] != stable.digest:
+        return None
+    artifact = Artifact(raw["uri"], raw["digest"], raw["format"])
+    made = _as_revision(spec, recorded, sources, artifact, stable.version, version)
+    return made if isinstance(made, Target) and made.revision == stable.revision else None
+
+
 def accepted(version: ModelVersion) -> bool:
     """Whether a gate with at least one check has passed it."""
     gate = version["spec"].get("gate") or {}

@@ -231,7 +231,7 @@ class World:
     routers: the ready ones. version_rejections: of each ModelVersion seen, its rejection for this deployment or None.
     choice: the version that updatePolicy Direct should choose now. authors: who wrote the change that Git brought;
     empty: not known. gateway: the HTTPRoute, when one is asked for or recorded. smoke_jobs: those that are there, of
-    any rollout.
+    any rollout. stable_again: stable, when a child of it is gone that can be made again as it was.
     """
 
     name: str
@@ -252,6 +252,7 @@ class World:
     trouble: Trouble | None = None
     gateway: GatewaySeen | None = None
     smoke_jobs: tuple[JobSeen, ...] = ()
+    stable_again: Target | None = None
 
     @property
     def shares(self) -> Shares:
