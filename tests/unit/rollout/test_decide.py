@@ -199,6 +199,15 @@ def test_two_people_who_answer_one_question_do_not_answer_the_next_one() -> None
     assert len(play.status["rollout"]["approvals"]) == 1
 
 
+def test_a_failing_canary_is_aborted_soon_though_the_clock_was_set_back() -> None:
+    play = started()
+    play.tick(3)
+    play.now -= timedelta(hours=1)
+    play.error_rates[B] = 0.9
+    play.run(60)
+    assert play.status["rejected"][0]["reason"] == "CanaryFailed"
+
+
 def test_same_revision_under_a_new_name_is_no_rollout() -> None:
     play = Play()
     play.settle()

@@ -74,6 +74,8 @@ def look(world: World, now: datetime) -> Moment:
     """Take in the routers' counters and the canary's pods."""
     rollout = world.recorded.rollout
     assert rollout is not None
+    if rollout.verified is not None and rollout.verified > now:
+        rollout = replace(rollout, verified=now)  # the clock was set back: the warm-up begins anew, and ends
     live = world.recorded.weight_of(rollout.target.revision)
     analysis = world.spec.analysis
     readings = [router.reading for router in world.routers if router.reading is not None]
