@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from perennial.domain.rollout.plan import ScaleRevision
-from tests.unit.rollout.play import Play, spec_of, target
+from perennial.domain.rollout.smoke import JobSeen, Samples
+from tests.unit.rollout.play import Play, all_good, spec_of, target
 
 A, B, C = "aaaaaaaa", "bbbbbbbb", "cccccccc"
 SCHEDULER = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
@@ -353,3 +354,17 @@ def test_each_place_that_is_handed_over_has_the_deadline_for_itself(seconds: int
         assert play.status["stable"]["revision"] == B
     else:
         assert play.status["rejected"][0]["reason"] == "ProgressDeadlineExceeded"
+
+
+def test_sample_inputs_may_take_their_time_with_the_first_pod_that_got_a_place() -> None:
+    spec = {"steps": [{"weight": 50}], "smoke": {"requests": 100}, "progressDeadlineSeconds": 30}
+    play = Full(spec=spec_of(replicas=10, surge="Replace", **spec))
+    play.replay = lambda made: JobSeen(made.name, "u", started=True)
+    play.begin(samples=Samples("s3://m/s.csv", "sha256:" + "5" * 64))
+    play.most = 1
+    play.settle()
+    play.tick(100)
+    assert (play.state, play.revisions[B].ready) == ("Smoke", 1)
+    play.replay, play.most = all_good, 10
+    play.run(200)
+    assert play.status["stable"]["revision"] == B

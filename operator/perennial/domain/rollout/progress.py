@@ -28,10 +28,10 @@ from perennial.domain.rollout.commands import Command
 from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.moment import Moment, next_weight
 from perennial.domain.rollout.obey import obey
+from perennial.domain.rollout.room import give_part, held_up, may_have_part, needed_pods, no_room, replace_stable
 from perennial.domain.rollout.spec import FULL, Step
 from perennial.domain.rollout.state import Event, State
 from perennial.domain.rollout.stops import (
-    UNSCHEDULABLE_SECONDS,
     VERIFY_SECONDS,
     becomes_stable_first,
     is_abort_of,
@@ -120,19 +120,9 @@ def _finding(world: World, rollout: Rollout, live: int, now: datetime) -> Findin
 
 def _short_since(world: World, rollout: Rollout, live: int, now: datetime) -> datetime | None:
     """Since when the canary has fewer available pods than it needs now; None while it has them."""
-    if _available(world, rollout) >= _needed(world, rollout, live):
+    if _available(world, rollout) >= needed_pods(world, rollout, live):
         return None
     return rollout.short_since or now
-
-
-def _needed(world: World, rollout: Rollout, live: int) -> int:
-    """The pods that the canary is given time for: those of its aim, but no more than stable has made room for."""
-    aims = (State.SCALING, State.SMOKE, State.SHIFTING, State.REPLACING)
-    needed = world.replicas_for(rollout.weight if rollout.state in aims else live)
-    if not rollout.replacing or rollout.state is not State.SCALING:
-        return needed
-    left = world.whole - (world.stable_seen.replicas if world.stable_seen is not None else 0)
-    return min(needed, max(left, world.worth(live)))
 
 
 def _available(world: World, rollout: Rollout) -> int:
@@ -146,31 +136,14 @@ def _scaling(moment: Moment) -> Change:
     needed, available = world.replicas_for(rollout.weight), _available(world, rollout)
     if available >= needed:
         return _first_look(moment) or _samples_first(moment) or _set_weight(moment)
-    if _no_room(moment):
-        return _replace_stable(moment)
-    return _part(moment, available) or moment.wait(_pods_words(world, rollout, available, needed))
-
-
-def _part(moment: Moment, available: int) -> Change | None:
-    """Where stable makes room pod by pod: the weight that those of the canary can take already, so that stable never
-    has many more requests than pods for them. None while there is no more to give."""
-    world, rollout, label = moment.world, moment.rollout, moment.rollout.target.label
-    if not rollout.replacing:
-        return None
-    if not world.confirmed_by_all:
-        return moment.wait(f"Stable keeps its pods until all routers confirm {moment.live}% for {label}.")
-    if available < world.worth(moment.live) + world.at_once:
-        return None
-    first = _first_look(moment) or _samples_first(moment)
-    if first is not None:
-        return first
-    weight = FULL * available // world.whole
-    words = f"Give {label} {weight}% of the requests, which {available} pods can take, on its way to {rollout.weight}%."
-    change = moment.go(
-        Event.SOME_AVAILABLE, words, EventNote(reasons.WEIGHT_SET, words), verified=None, short_since=None
-    )
-    traffic = split(change.recorded, rollout.target.revision, weight)
-    return replace(change, recorded=with_traffic(change.recorded, traffic))
+    if no_room(moment):
+        return replace_stable(moment)
+    held = held_up(moment)
+    if held is not None:
+        return moment.wait(held)
+    if may_have_part(moment, available):
+        return _first_look(moment) or _samples_first(moment) or give_part(moment, available)
+    return moment.wait(_pods_words(world, rollout, available, needed))
 
 
 def _first_look(moment: Moment) -> Change | None:
@@ -229,44 +202,6 @@ def _set_weight(moment: Moment) -> Change:
     )
     traffic = split(change.recorded, rollout.target.revision, rollout.weight)
     return replace(change, recorded=with_traffic(change.recorded, traffic))
-
-
-def _no_room(moment: Moment) -> bool:
-    world, rollout = moment.world, moment.rollout
-    if moment.recorded.stable is None or rollout.replacing or world.spec.surge == "Surge":
-        return False
-    if world.spec.surge == "Replace":
-        return True
-    seen = world.revisions.get(rollout.target.revision)
-    since = seen.unschedulable_since if seen is not None else None
-    patience = min(UNSCHEDULABLE_SECONDS, world.spec.progress_deadline_seconds / 2)
-    return since is not None and (moment.now - since).total_seconds() >= patience
-
-
-def _replace_stable(moment: Moment) -> Change:
-    """Make room. With one replica that is downtime without analysis; with more, stable gives up pods step by step."""
-    rollout = moment.rollout
-    seen = moment.world.revisions.get(rollout.target.revision)
-    why = f" ({seen.trouble})" if seen is not None and seen.trouble else ""
-    whole = moment.world.whole
-    if whole > 1:
-        words = f"No room beside stable{why}: {rollout.target.label} takes the place of some of its pods."
-        weight = rollout.weight
-        if weight == 0:
-            weight = next_weight(moment.world, 0)
-            words += f" It gets no copies of requests, for neither has pods to spare; first is {weight}%."
-        made = replace(rollout, replacing=True, weight=weight, stable_replicas=whole, short_since=moment.now)
-        changed = replace(moment.recorded, rollout=made)
-        note = EventNote(reasons.NO_ROOM, words, "Warning")
-        return Change(changed, words=words, finding=moment.finding, events=(note,), requeue=0.0)
-    words = (
-        f"No room beside stable{why}: {rollout.target.label} takes its place, with downtime until it is ready and "
-        "without analysis; the old revision comes back if it fails."
-    )
-    return moment.go(
-        Event.NO_ROOM, words, EventNote(reasons.NO_ROOM, words, "Warning"), replacing=True, weight=FULL,
-        short_since=moment.now,
-    )  # fmt: skip
 
 
 def _replacing(moment: Moment) -> Change:
