@@ -129,11 +129,16 @@ def _counters(requests: int, failed: int) -> dict[str, Any]:
     }
 
 
+def _labels(obj: JsonObject) -> Mapping[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
 class ServingCluster:
     """The Deployment controller, the scheduler and the kubelet.
 
     stuck: versions whose pods never become available; refused: why the API server refuses to make pods; answers: what
-    canaries make of sample inputs, told as soon as a Job is there.
+    canaries make of sample inputs, told as soon as a Job is there. places: the pods that there is room for, of all
+    revisions together.
     """
 
     def __init__(self, world: World) -> None:
@@ -141,6 +146,7 @@ class ServingCluster:
         self.routers = FakeRouters(world)
         self.stuck: set[str] = set()
         self.refused = ""
+        self.places = 1000
         self.answers: Answers | None = None
         self.router_pods = 2
         self._pods: set[str] = set()
@@ -185,7 +191,7 @@ class ServingCluster:
             return
         meta, replicas = obj["metadata"], int(obj["spec"].get("replicas", 1))
         stuck = (meta.get("annotations") or {}).get(names.ANNOTATION_VERSION) in self.stuck
-        ready = 0 if stuck else replicas
+        ready = 0 if stuck else min(replicas, self._places_left(obj))
         status: Mapping[str, Any] = {
             "observedGeneration": meta["generation"],
             "replicas": replicas,
@@ -197,6 +203,12 @@ class ServingCluster:
             status = {**status, "conditions": [failure]}
         if obj.get("status") != status:
             self.world.store.put_status(kinds.DEPLOYMENT, meta["namespace"], meta["name"], status)
+            self.refresh()  # a place that one gave up is another's
+
+    def _places_left(self, mine: JsonObject) -> int:
+        others = (obj for obj in self.world.store.all(kinds.DEPLOYMENT) if names.LABEL_REVISION in _labels(obj))
+        taken = (obj.get("status") or {} for obj in others if obj["metadata"]["name"] != mine["metadata"]["name"])
+        return max(0, self.places - sum(int(status.get("readyReplicas", 0)) for status in taken))
 
     async def _play_routers(self) -> bool:
         """The ReplicaSet and the pods of the routers' Deployment."""
