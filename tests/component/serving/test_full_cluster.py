@@ -4,7 +4,7 @@ from perennial.api import kinds
 from perennial.domain.decision import JsonObject
 from tests.component.serving.rig import V1, V2, Rig
 
-PLACES = 4
+PLACES = 8
 
 
 async def crowded() -> tuple[Rig, list[tuple[int, int]]]:
@@ -27,8 +27,8 @@ async def test_stable_gives_up_a_place_when_the_weight_of_the_last_one_is_gone()
     rig, seen = await crowded()
     await rig.cluster.run_until(lambda: rig.stable() == V2)
     during = [(share, pods) for share, pods in seen if share]
-    assert [pods for _, pods in dict(during).items()] == [3, 2, 1], during
-    assert all(pods >= share * PLACES / 100 - 1 for share, pods in during), during
+    assert [pods for _, pods in dict(during).items()] == [7, 6, 5, 4, 3, 2, 1], during
+    assert all(pods >= (share - 1) * PLACES / 100 - 1 for share, pods in during), during
     await rig.cluster.run_for(40)
     assert rig.replicas() == {V1: 0, V2: PLACES}
     assert rig.condition("Ready") == ("True", "Serving")
