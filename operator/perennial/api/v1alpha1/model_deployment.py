@@ -543,7 +543,9 @@ class RolloutStatus(Model):
     weight_verified: bool = Field(default=False, description="Whether every ready router applies the weights.")
     weight_verified_time: Timestamp | None = Field(default=None, description="Since when.")
     commit: Commit | None = Field(default=None, description="The Git commit that started it.")
-    stable_replicas: Count | None = Field(default=None, description="Stable's replicas when it began.")
+    stable_replicas: Count | None = Field(
+        default=None, description="Stable's replicas when it began, or when stable began to make room."
+    )
     approved_step: Count | None = Field(default=None, description="Weight of the last step that a person approved.")
     approvals: Annotated[tuple[ApprovalStatus, ...], Field(max_length=64, json_schema_extra=ATOMIC_LIST)] = Field(
         default=(), description="Who let it go on, oldest first."
