@@ -25,9 +25,9 @@ _HOME = Path(prometheus.__file__).parent / "prometheus_image"
 
 
 def errors(colour: str) -> dict[str, Any]:
-    """The check `errors`: at most 10 % of the answers of the revision of that colour in 10 s are 500."""
+    """The check `errors`: at most 10 % of the answers of the revision of that colour in 5 s are 500."""
     of = f'model_answers_total{{colour="{colour}"'
-    query = f'sum(rate({of},code="500"}}[10s])) / sum(rate({of}}}[10s]))'
+    query = f'sum(rate({of},code="500"}}[5s])) / sum(rate({of}}}[5s]))'
     return {"name": "errors", "prometheus": {"source": "main", "query": query}, "max": "0.1"}
 
 

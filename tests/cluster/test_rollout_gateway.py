@@ -7,6 +7,7 @@ from typing import Any
 
 from examples.rain.demo.stage import Stage
 from perennial.api import kinds
+from perennial.domain.conditions import find
 from perennial.domain.decision import JsonObject
 from tests.cluster import metrics
 from tests.cluster.serving import Team, artifact, manifest, team
@@ -96,11 +97,11 @@ def deployment(stage: Stage, name: str, colour: str, **spec: Any) -> JsonObject:
 
 def through(stage: Stage, colour: str, parent: str = "edge", name: str = "rain") -> JsonObject:
     """One whose requests come through a Gateway, judged by the metric of its colour."""
-    steps = [{"weight": WEIGHT, "holdSeconds": 20}]
+    steps = [{"weight": WEIGHT, "holdSeconds": 10}]
     rollout = {
         "steps": steps,
         "scaleDownDelaySeconds": 30,
-        "analysis": {"warmupSeconds": 1, "metrics": [metrics.errors(colour)]},
+        "analysis": {"warmupSeconds": 4, "metrics": [metrics.errors(colour)]},
     }
     asked = {"parentRefs": [{"name": parent}], "hostnames": [HOST if name == "rain" else f"{name}.example.org"]}
     return deployment(stage, name, colour, rollout=rollout, traffic={"gateway": asked})
@@ -221,18 +222,20 @@ async def test_a_gateway_that_is_not_there_holds_everything_in_words_until_it_is
         stage = all_.stage
         stage.apply(through(stage, "blue", "nowhere", "lost"))
 
-        async def told() -> str | None:
-            status = await all_.status("lost")
-            message = status.get("gateway", {}).get("message", "")
-            return message if "does not exist" in message else None
+        words = "the Gateway does not: Gateway nowhere does not exist in this namespace: make it"
 
-        message = await stage.wait("the words about the Gateway", told, 60)
-        assert message.startswith("Gateway nowhere does not exist in this namespace: make it")
+        async def waits() -> JsonObject | None:
+            """The status once all but the Gateway confirms the weight."""
+            status = await all_.status("lost")
+            ready = find(status.get("conditions", ()), "Ready") or {}
+            return status if words in ready.get("message", "") else None
+
+        await stage.wait("the words about the Gateway", waits, 90)
         await asyncio.sleep(3)  # time for passes that must not go on
-        status = await all_.status("lost")
+        status = await waits()
+        assert status is not None, "it goes on"
         assert status["rollout"]["state"] == "Shifting" and "stable" not in status
-        ready = next(c for c in status["conditions"] if c["type"] == "Ready")
-        assert ready["status"] == "False" and message in ready["message"]
+        assert status["gateway"]["accepted"] is False
 
         gateway.gateway(stage.cluster, stage.namespace, gateway_class, "nowhere")
         assert (await rests(all_, "lost", None))["gateway"]["accepted"] is True
