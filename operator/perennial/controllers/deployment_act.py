@@ -9,6 +9,7 @@ from perennial.controllers.deployment_gateway import GatewayRoutes, ports_of
 from perennial.controllers.router_fleet import RouterFleet
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Conflict, Forbidden, NameTaken, Stalled
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.rollout.plan import (
     Action,
     ApplyRoute,
@@ -24,7 +25,6 @@ from perennial.domain.rollout.plan import (
 )
 from perennial.domain.rollout.world import World
 from perennial.ports import ObjectStore, PatchTarget
-from perennial.render.ownership import is_controlled_by
 from perennial.render.router import client_service
 from perennial.render.serving import (
     autoscaler,

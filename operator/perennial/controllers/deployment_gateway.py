@@ -11,13 +11,13 @@ from typing import Any
 from perennial.api import kinds
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import Forbidden, Invalid, NameTaken, PerennialError
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.rollout.gateway import GatewaySeen, Obstacle, RouteSeen, missing_api, objections, taken
 from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import GatewayRoute
 from perennial.domain.rollout.world import Recorded, RevisionSeen
 from perennial.ports import ObjectStore, PatchTarget
 from perennial.render.gateway import http_route, is_attached, weights_of
-from perennial.render.ownership import is_controlled_by
 from perennial.render.serving import server_port
 
 

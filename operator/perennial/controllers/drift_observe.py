@@ -18,9 +18,10 @@ from perennial.domain.drift.spec import PolicySpec, parse_spec
 from perennial.domain.drift.windows import FINAL_AFTER_SECONDS, Book, Pull
 from perennial.domain.drift.world import Champion, Probe, Reading, World
 from perennial.domain.errors import PerennialError
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.times import parse_time
 from perennial.domain.training.record import BadRecord, find_line, parse_resolution
-from perennial.domain.training.world import is_complete, is_failed, is_ours
+from perennial.domain.training.world import is_complete, is_failed
 from perennial.ports import Clock, MetricsSource, ObjectStore, RouterReport, RouterReports
 from perennial.render.drift import probe_number
 from perennial.runtime.cache import Cache
@@ -144,7 +145,7 @@ class DriftObserver:
             return None
         namespace = policy["metadata"]["namespace"]
         found = self._cache.get(TRAINING_JOB, namespace, name) or await self._store.get(TRAINING_JOB, namespace, name)
-        return found if found is not None and is_ours(found, policy) else None
+        return found if found is not None and is_controlled_by(found, policy) else None
 
     async def _champion(self, namespace: str, deployment: JsonObject | None) -> Champion | None:
         status = (deployment or {}).get("status") or {}

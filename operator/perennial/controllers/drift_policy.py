@@ -36,8 +36,8 @@ from perennial.domain.drift.world import (
     World,
 )
 from perennial.domain.errors import Conflict, NameTaken, Stalled, Transient
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.times import parse_time
-from perennial.domain.training.world import is_ours
 from perennial.ports import Clock, EventSink, MetricsSource, ObjectStore, RouterReports
 from perennial.render.drift import book_config_map, book_name, probe_job, retraining_job
 from perennial.render.training_containers import StepImage
@@ -170,7 +170,7 @@ class DriftPolicyController:
         key = Key(meta["namespace"], meta["name"])
         if key not in self._kept or self._kept[key].uid != meta["uid"]:
             found = await self._store.get(CONFIG_MAP, meta["namespace"], book_name(meta["name"]))
-            if found is not None and not is_ours(found, policy):
+            if found is not None and not is_controlled_by(found, policy):
                 words = f"ConfigMap {book_name(meta['name'])} exists and is not ours; rename or remove it"
                 raise NameTaken("NameTaken", words)
             encoded = ((found or {}).get("binaryData") or {}).get(KEY) or ""
@@ -235,7 +235,7 @@ class DriftPolicyController:
             found = await self._store.get(kind, meta["namespace"], meta["name"])
             if found is None:
                 raise
-            if not is_ours(found, world.policy):
+            if not is_controlled_by(found, world.policy):
                 words = f"{kind.kind} {meta['name']} exists and is not ours; rename or remove it"
                 raise NameTaken("NameTaken", words) from error
             made = found

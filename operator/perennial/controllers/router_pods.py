@@ -3,12 +3,13 @@ Deployment, by uid, for a stranger's pod with our labels would get the token and
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from perennial.api import kinds, names
 from perennial.domain.decision import JsonObject
+from perennial.domain.owners import controller_of
 from perennial.domain.rollout.pods import is_serving
 from perennial.domain.times import parse_time
 from perennial.ports import ObjectStore
@@ -59,22 +60,17 @@ class RouterPods:
 
     async def _owner_uid(self, namespace: str, pod: Mapping[str, Any]) -> str | None:
         """The uid of the Deployment above the pod's ReplicaSet; owners never change, so it is asked once."""
-        owner = _controller(pod)
+        owner = controller_of(pod)
         if owner is None or owner.get("kind") != kinds.REPLICA_SET.kind:
             return None
         uid = owner["uid"]
         if uid not in self._owners_of_sets:
             found = await self._store.get(kinds.REPLICA_SET, namespace, owner["name"])
-            above = _controller(found) if found is not None and found["metadata"]["uid"] == uid else None
+            above = controller_of(found) if found is not None and found["metadata"]["uid"] == uid else None
             if above is None:
                 return None
             self._owners_of_sets[uid] = above["uid"]
         return self._owners_of_sets[uid]
-
-
-def _controller(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
-    return next((ref for ref in references if ref.get("controller")), None)
 
 
 def _address(pod: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from perennial.controllers.training_observe import TrainingObserver
 from perennial.domain.conditions import Condition
 from perennial.domain.decision import Decision, EventNote, JsonObject
 from perennial.domain.errors import Conflict, Forbidden, NameTaken, Stalled
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.training.decide import SELF_HEALING_SECONDS, decide
 from perennial.domain.training.finish import status
 from perennial.domain.training.world import (
@@ -20,7 +21,6 @@ from perennial.domain.training.world import (
     CreateVersion,
     DeleteJob,
     World,
-    is_ours,
 )
 from perennial.ports import Clock, EventSink, ObjectStore
 from perennial.render.training import headless_service, report_job, training_job
@@ -127,7 +127,7 @@ class TrainingJobController:
             found = await self._store.get(kind, meta["namespace"], meta["name"])
             if found is None:
                 raise
-            if not is_ours(found, world.job):
+            if not is_controlled_by(found, world.job):
                 raise NameTaken(
                     "NameTaken", f"{obj['kind']} {meta['name']} exists and is not ours; rename or remove it"
                 ) from error

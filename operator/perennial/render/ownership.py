@@ -3,7 +3,7 @@
 Children never copy the parent's own labels or annotations. Must not decide names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from perennial.api.names import LABEL_MANAGED_BY, LABEL_OWNER_KIND, LABEL_OWNER_NAME, MANAGED_BY_PERENNIAL
@@ -27,9 +27,3 @@ def child_labels(owner: Mapping[str, Any]) -> dict[str, str]:
         LABEL_OWNER_KIND: owner["kind"],
         LABEL_OWNER_NAME: owner["metadata"]["name"],
     }
-
-
-def is_controlled_by(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
-    """Whether `owner`, by its uid, is the controller of the object."""
-    references: Sequence[Mapping[str, Any]] = obj["metadata"].get("ownerReferences") or ()
-    return any(ref.get("controller") and ref.get("uid") == owner["metadata"]["uid"] for ref in references)

@@ -8,13 +8,14 @@ never goes back to an older resourceVersion of the same uid, so no pass decides 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from perennial.api import kinds, names
 from perennial.api.kinds import Kind
 from perennial.domain.decision import JsonObject
+from perennial.domain.owners import controller_of
 
 CHILD_KINDS: tuple[Kind, ...] = (kinds.JOB, kinds.POD, kinds.DEPLOYMENT, kinds.SERVICE, kinds.ENDPOINT_SLICE)
 """Kinds of others of which only objects with our managed-by label are watched and cached."""
@@ -60,12 +61,6 @@ def version_of(obj: Mapping[str, Any]) -> int:
 def uid_of(obj: Mapping[str, Any]) -> str:
     """The uid, "" when the object has none yet."""
     return str(obj.get("metadata", {}).get("uid") or "")
-
-
-def controller_owner(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The ownerReference with controller: true, or None."""
-    owners: Sequence[Mapping[str, Any]] = obj.get("metadata", {}).get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def slim(obj: Mapping[str, Any]) -> JsonObject:
@@ -169,7 +164,7 @@ class Cache:
             self._unlink(old, ref)
         self._objects[ref.kind][(ref.namespace, ref.name)] = slim(obj)
         self._by_uid[uid] = ref
-        owner = controller_owner(obj)
+        owner = controller_of(obj)
         if owner is not None:
             self._children.setdefault(str(owner.get("uid")), set()).add(ref)
         return True
@@ -193,7 +188,7 @@ class Cache:
 
     def _unlink(self, obj: Mapping[str, Any], ref: Ref) -> None:
         self._by_uid.pop(uid_of(obj), None)
-        owner = controller_owner(obj)
+        owner = controller_of(obj)
         if owner is not None:
             siblings = self._children.get(str(owner.get("uid")))
             if siblings is not None:

@@ -15,11 +15,12 @@ from perennial.api.kinds import Kind
 from perennial.domain.conditions import Condition, merged
 from perennial.domain.decision import JsonObject
 from perennial.domain.errors import PerennialError, Stalled, Transient, Waiting
+from perennial.domain.owners import controller_of
 from perennial.domain.times import rfc3339
 from perennial.ports import Clock, ObjectStore
 from perennial.runtime import metrics
 from perennial.runtime.backoff import Backoff
-from perennial.runtime.cache import Cache, controller_owner, kind_of
+from perennial.runtime.cache import Cache, kind_of
 from perennial.runtime.outcome import Key, Outcome
 from perennial.runtime.queue import WorkQueue
 from perennial.runtime.status import write_status
@@ -249,7 +250,7 @@ class Loop:
         namespace = str(obj["metadata"].get("namespace") or "")
         current: Mapping[str, Any] | None = obj
         for _ in range(MAX_OWNER_DEPTH):
-            owner = controller_owner(current) if current is not None else None
+            owner = controller_of(current) if current is not None else None
             if owner is None:
                 break
             if str(owner.get("apiVersion", "")).startswith(f"{kinds.GROUP}/"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from perennial.api import names
 from perennial.domain.decision import JsonObject
+from perennial.domain.owners import controller_of
 
 MANAGER = "perennial-git-sync"
 """The field manager of everything that a GitSync applies."""
@@ -58,10 +59,10 @@ def _comparable(obj: Mapping[str, Any]) -> JsonObject:
 
 def made_by_operator(live: Mapping[str, Any]) -> str | None:
     """Kind and name of the Perennial object that controls this one, when one does."""
-    for owner in live.get("metadata", {}).get("ownerReferences") or ():
-        if owner.get("controller") and str(owner.get("apiVersion", "")).startswith("perennial.dev/"):
-            return f"{owner.get('kind')} {owner.get('name')}"
-    return None
+    owner = controller_of(live)
+    if owner is None or not str(owner.get("apiVersion", "")).startswith("perennial.dev/"):
+        return None
+    return f"{owner.get('kind')} {owner.get('name')}"
 
 
 def sync_of(live: Mapping[str, Any]) -> str | None:

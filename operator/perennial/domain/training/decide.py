@@ -13,6 +13,7 @@ from perennial.api.names import ANNOTATION_SYNC_COMMIT, LABEL_ATTEMPT, LABEL_RUN
 from perennial.domain import reasons
 from perennial.domain.conditions import Condition
 from perennial.domain.decision import Decision, EventNote
+from perennial.domain.owners import is_controlled_by
 from perennial.domain.times import parse_time, rfc3339, seconds_between
 from perennial.domain.training import failure as failures
 from perennial.domain.training import gate, progress, waiting
@@ -32,7 +33,6 @@ from perennial.domain.training.world import (
     World,
     current_stage,
     is_failed,
-    is_ours,
     is_over,
     stages,
     wanted_run,
@@ -75,7 +75,7 @@ def decide(world: World, now: datetime) -> Decision[Action]:
     child = world.children.get(stage)
     if child is None:
         return _start(world, run, now)
-    if not is_ours(child, world.job):
+    if not is_controlled_by(child, world.job):
         name = child["metadata"]["name"]
         return _held(world, run, reasons.NAME_TAKEN, f"Job {name} exists and is not ours; rename or remove it", now)
     if is_failed(child):
@@ -432,7 +432,7 @@ def _publish(world: World, run: Run, now: datetime) -> Decision[Action]:
 def _report(world: World, run: Run, problem: str, made: list[Condition], now: datetime) -> Decision[Action]:
     if world.report is None:
         return Decision(status(world, run, made, now), (CreateReport(run),), requeue_after=POLL_SECONDS)
-    if not is_ours(world.report, world.job):
+    if not is_controlled_by(world.report, world.job):
         name = world.report["metadata"]["name"]
         return _held(world, run, reasons.NAME_TAKEN, f"Job {name} exists and is not ours; rename or remove it", now)
     if is_failed(world.report):

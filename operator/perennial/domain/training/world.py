@@ -143,12 +143,6 @@ def is_over(job: JsonMapping) -> bool:
     return is_complete(job) or is_failed(job)
 
 
-def is_ours(child: JsonMapping, owner: JsonMapping) -> bool:
-    """Whether `owner` is the controller of `child`, by UID."""
-    references = child["metadata"].get("ownerReferences") or ()
-    return any(ref.get("controller") and ref.get("uid") == owner["metadata"]["uid"] for ref in references)
-
-
 def current_stage(world: World) -> Stage | None:
     """The first stage of the attempt whose Job is not complete; None when all are."""
     for stage in stages(world.spec):
