@@ -16,6 +16,7 @@ from perennial.domain.rollout.gateway import GatewaySeen, Obstacle, RouteSeen, m
 from perennial.domain.rollout.looking import look_seconds
 from perennial.domain.rollout.spec import GatewayRoute
 from perennial.domain.rollout.world import Recorded, RevisionSeen
+from perennial.domain.times import is_fresh
 from perennial.ports import ObjectStore, PatchTarget
 from perennial.render.gateway import http_route, is_attached, weights_of
 from perennial.render.serving import server_port
@@ -56,10 +57,12 @@ class GatewayRoutes:
         state = str(recorded.rollout.state) if recorded.rollout is not None else ""
         of = (meta["uid"], int(meta.get("generation", 0)), recorded.traffic_version, state)
         last = self._looks.get(key)
-        if last is not None and last.of == of:
-            age = (now - last.time).total_seconds()
-            if age < 0.9 * look_seconds(recorded, now, last.seen):
-                return last.seen
+        if (
+            last is not None
+            and last.of == of
+            and is_fresh(last.time, now, 0.9 * look_seconds(recorded, now, last.seen))
+        ):
+            return last.seen
         seen = await self._read(deployment, route, revisions)
         self._looks[key] = _Look(now, of, seen)
         return seen

@@ -12,6 +12,7 @@ from perennial.domain.errors import PerennialError
 from perennial.domain.rollout.metrics import LOOK_SECONDS, MetricFinding, Outcome, with_names
 from perennial.domain.rollout.spec import Analysis, MetricCheck
 from perennial.domain.rollout.world import Recorded
+from perennial.domain.times import is_fresh
 from perennial.ports import MetricsSource
 
 PATIENCE_SECONDS = 0.5
@@ -60,7 +61,7 @@ class MetricLooks:
             await self._ask(look, checks, now)
         elif look.asking is not None:
             _take(look)
-        elif not 0 <= (now - look.asked).total_seconds() < LOOK_SECONDS:  # below 0: the clock was set back
+        elif not is_fresh(look.asked, now, LOOK_SECONDS):
             look.asked = now
             await self._ask(look, checks, now)
         return look.findings

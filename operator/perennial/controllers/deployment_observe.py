@@ -29,7 +29,7 @@ from perennial.domain.rollout.state import State
 from perennial.domain.rollout.stops import VERIFY_SECONDS
 from perennial.domain.rollout.targets import Sources, choose_directly, find_stable, find_target, rejection_of
 from perennial.domain.rollout.world import Recorded, RevisionSeen, RouterSeen, Trouble, World
-from perennial.domain.times import parse_time
+from perennial.domain.times import is_fresh, parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
@@ -182,8 +182,7 @@ class DeploymentObserver:
         period = VERIFY_SECONDS if verifying else float(spec.analysis.period_seconds)
         pods = await self._fleet.ready_pods(namespace)
         warm = last is not None and last.time < rollout.counts_from(spec.analysis.warmup_seconds) <= now
-        age = (now - last.time).total_seconds() if last is not None else 0.0  # below 0: the clock was set back
-        if last is not None and last.of == of and not warm and 0 <= age < period * 0.9:
+        if last is not None and last.of == of and not warm and is_fresh(last.time, now, period * 0.9):
             uids = {uid for _, uid, _ in pods}
             known = tuple(replace(router, reading=None) for router in last.routers if router.uid in uids)
             new = uids - {router.uid for router in known}

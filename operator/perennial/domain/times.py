@@ -18,6 +18,13 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
+def is_fresh(seen: datetime, now: datetime, seconds: float) -> bool:
+    """Whether what was seen then need not be looked at again yet. Never after the clock was set back before it: until
+    it came to the old time again, nothing would be looked at.
+    """
+    return 0 <= (now - seen).total_seconds() < seconds
+
+
 def seconds_between(earlier: str, later: datetime) -> float:
     """Seconds from an RFC 3339 text to a datetime; negative when the text lies ahead."""
     return (later - parse_time(earlier)).total_seconds()

@@ -1,11 +1,15 @@
 """The HTTPRoute of a ModelDeployment on an API: made, followed, repaired, removed, and how often anything is asked."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from perennial.api import kinds
+from perennial.controllers.deployment_gateway import GatewayRoutes
 from perennial.domain.errors import Forbidden, Invalid, Unavailable
+from perennial.domain.rollout.recorded import recorded_from_status
+from perennial.domain.rollout.spec import read_spec
 from tests.component.serving.rig import V1, V2, Rig, version
 from tests.component.serving.test_metric_looks import CHECK, Source
 from tests.fakes.gateway import FakeGateways
@@ -55,6 +59,18 @@ async def test_a_whole_rollout_goes_through_the_gateway() -> None:
     (owner,) = route["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["controller"]) == ("ModelDeployment", "rain", True)
     assert route["spec"]["hostnames"] == ["rain.example.org"]
+
+
+async def test_the_route_is_read_at_once_after_the_clock_was_set_back() -> None:
+    stand = await Stand().serve()
+    deployment = stand.rig.world.obj(kinds.MODEL_DEPLOYMENT, "rain")
+    routes = GatewayRoutes(stand.rig.world.store, "test")
+    route, recorded = read_spec(deployment["spec"]).gateway, recorded_from_status(deployment["status"])
+    now = stand.rig.world.clock.now()
+    stand.asked()
+    for second in (0, 10, -3590):
+        await routes.look(deployment, route, recorded, {}, now + timedelta(seconds=second))
+    assert stand.asked() == [("get", "HTTPRoute"), ("get", "Gateway")] * 2
 
 
 @pytest.mark.parametrize("write", [2, 4, 7])
