@@ -15,7 +15,7 @@ from perennial.domain.rollout.spec import Scaling
 from perennial.domain.rollout.world import Target
 from perennial.domain.training.usage import is_accelerator
 from perennial.render.ownership import child_labels, owner_reference
-from perennial.render.training import pod_security
+from perennial.render.pods import pod_security, pod_template
 from perennial.render.training_containers import CLAIMS, ROOT, StepImage
 
 MODEL_DIR = "/mnt/models"
@@ -25,19 +25,8 @@ PRE_STOP_SECONDS = 10
 SERVER = "server"
 
 _MODEL, _TMP, _SHM = "perennial-model", "perennial-tmp", "perennial-shm"
-_NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 _FETCH_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
 _QUANTITY = re.compile(r"([0-9.]+)([A-Za-z]*)\Z")
-_POD_FIELDS = (
-    "nodeSelector",
-    "tolerations",
-    "affinity",
-    "topologySpreadConstraints",
-    "imagePullSecrets",
-    "priorityClassName",
-    "runtimeClassName",
-    "serviceAccountName",
-)
 
 Json = dict[str, Any]
 
@@ -174,14 +163,7 @@ def _pod_template(owner: Mapping[str, Any], target: Target, labels: Mapping[str,
         "containers": [_server_container(owner, target)],
         "volumes": _volumes(spec, target),
     }
-    pod.update({field: extras[field] for field in _POD_FIELDS if extras.get(field)})
-    return {
-        "metadata": {
-            "labels": {**(extras.get("labels") or {}), **_NO_SIDECAR, **labels},
-            "annotations": {**(extras.get("annotations") or {}), **_NO_SIDECAR},
-        },
-        "spec": pod,
-    }
+    return pod_template(pod, extras, labels)
 
 
 def _fetch_container(spec: Mapping[str, Any], target: Target, step: StepImage) -> Json:

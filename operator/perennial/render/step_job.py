@@ -8,19 +8,12 @@ from typing import Any
 
 from perennial.api.kinds import JOB
 from perennial.domain.training.run import canonical_json
-from perennial.render.training import pod_security
+from perennial.render.pods import POD_FIELDS, pod_security, pod_template
 from perennial.render.training_containers import CLAIMS, StepImage
 
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
-_POD_FIELDS = (
-    "nodeSelector",
-    "tolerations",
-    "affinity",
-    "imagePullSecrets",
-    "priorityClassName",
-    "serviceAccountName",
-)
-_NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+_FIELDS = tuple(field for field in POD_FIELDS if field not in ("topologySpreadConstraints", "runtimeClassName"))
+"""A small pod of our own image, on any node: not by the GPU's runtime class."""
 
 Json = dict[str, Any]
 
@@ -50,11 +43,6 @@ def step_job(
             ),
         ],
     }
-    pod.update({field: extras[field] for field in _POD_FIELDS if extras.get(field)})
-    about = {
-        "labels": {**(extras.get("labels") or {}), **_NO_SIDECAR, **metadata["labels"]},
-        "annotations": {**(extras.get("annotations") or {}), **_NO_SIDECAR},
-    }
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
@@ -62,7 +50,7 @@ def step_job(
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": seconds,
-            "template": {"metadata": about, "spec": pod},
+            "template": pod_template(pod, extras, metadata["labels"], fields=_FIELDS),
         },
     }
 

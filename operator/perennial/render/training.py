@@ -4,7 +4,6 @@ Pure: the same TrainingJob, run and settings give the same bytes. Containers are
 Must not read a clock and must not decide when a Job is made.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from perennial.api.kinds import JOB, SERVICE
@@ -24,22 +23,9 @@ from perennial.domain.training.failure import PERMANENT
 from perennial.domain.training.run import job_name
 from perennial.domain.training.state import Stage
 from perennial.render.ownership import child_labels, owner_reference
+from perennial.render.pods import pod_security, pod_template
 from perennial.render.training_containers import Attempt, Plan, StepImage
 from perennial.render.training_plan import plan_of, report_plan
-
-USER_ID = 65532
-_NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
-
-_POD_FIELDS = (
-    "nodeSelector",
-    "tolerations",
-    "affinity",
-    "topologySpreadConstraints",
-    "imagePullSecrets",
-    "priorityClassName",
-    "runtimeClassName",
-    "serviceAccountName",
-)
 
 
 def training_job(attempt: Attempt, stage: Stage, step: StepImage) -> dict[str, Any]:
@@ -146,26 +132,4 @@ def _template(attempt: Attempt, plan: Plan, name: str, component: str) -> dict[s
         del spec["initContainers"]
     if plan.nodes > 1:
         spec["subdomain"] = name
-    spec.update({field: extras[field] for field in _POD_FIELDS if extras.get(field)})
-    return {
-        "metadata": {
-            "labels": {**(extras.get("labels") or {}), **_NO_SIDECAR, **_labels(attempt, component)},
-            "annotations": {**(extras.get("annotations") or {}), **_NO_SIDECAR},
-        },
-        "spec": spec,
-    }
-
-
-def pod_security(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The pod's security context: the restricted Pod Security level; `wanted` may change user and groups only."""
-    made: dict[str, Any] = {
-        "runAsNonRoot": True,
-        "runAsUser": wanted.get("runAsUser", USER_ID),
-        "runAsGroup": wanted.get("runAsGroup", USER_ID),
-        "fsGroup": wanted.get("fsGroup", USER_ID),
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    if wanted.get("supplementalGroups"):
-        made["supplementalGroups"] = list(wanted["supplementalGroups"])
-    return made
+    return pod_template(spec, extras, _labels(attempt, component))
