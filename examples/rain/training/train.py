@@ -52,9 +52,7 @@ def main() -> int:
     model.feature_names_in_ = np.array(rain.FEATURES, dtype=object)  # so that the server knows its inputs by name
     joblib.dump(model, output / "model.joblib")
     reference = rain.reference(rows, **hyperparameters)
-    own = rain.predict(
-        model, rows
-    ).tolist()  # what the model itself answers, to compare with what it answers in service
+    own = rain.predict(model, rows).tolist()  # to compare with what the model answers in service
     write_reference(output / "reference.csv", {**reference, "served_prediction": own})
     held_out = np.array(reference["prediction"])
     metrics = {

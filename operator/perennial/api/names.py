@@ -50,6 +50,8 @@ ACCOUNT_SYNC = "perennial-sync"
 ROUTER = "perennial-router"
 """The router's Deployment, Service account, ClusterRole and token Secret in a namespace all have this name."""
 
+LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
+"""By Kubernetes on each pod of a Job."""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 

@@ -33,8 +33,6 @@ from perennial.domain.times import is_fresh, parse_time
 from perennial.ports import MetricsSource, RouterReports
 from perennial.runtime.cache import Cache
 
-JOB_LABEL = "batch.kubernetes.io/job-name"
-"""By Kubernetes on each pod of a Job."""
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -158,7 +156,11 @@ class DeploymentObserver:
             if obj["kind"] == kinds.JOB.kind and is_smoke_job(meta["name"], obj["metadata"]["name"])
         ]
         return tuple(
-            read_job(job, self._cache.list(kinds.POD, meta["namespace"], {JOB_LABEL: job["metadata"]["name"]}), now)
+            read_job(
+                job,
+                self._cache.list(kinds.POD, meta["namespace"], {names.LABEL_JOB_NAME: job["metadata"]["name"]}),
+                now,
+            )
             for job in jobs
             if not job["metadata"].get("deletionTimestamp")
         )

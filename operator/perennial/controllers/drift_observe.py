@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from perennial.api.kinds import DRIFT_POLICY, JOB, MODEL_DEPLOYMENT, MODEL_VERSION, POD, TRAINING_JOB
-from perennial.api.names import ROUTER
+from perennial.api.names import LABEL_JOB_NAME, ROUTER
 from perennial.controllers.router_pods import RouterPods
 from perennial.domain.decision import JsonObject
 from perennial.domain.drift.baseline import Baseline, BaselineError, parse_baseline
@@ -210,7 +210,7 @@ class DriftObserver:
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         if not (is_complete(job) or is_failed(job)):
             return Probe(name, uid, number, done=False)
-        pods = self._cache.list(POD, policy["metadata"]["namespace"], {"batch.kubernetes.io/job-name": name})
+        pods = self._cache.list(POD, policy["metadata"]["namespace"], {LABEL_JOB_NAME: name})
         for pod in pods:
             for container in (pod.get("status") or {}).get("containerStatuses") or ():
                 ended = (container.get("state") or {}).get("terminated")

@@ -14,6 +14,7 @@ from perennial.api.names import (
     COMPONENT_TRAINING,
     LABEL_ATTEMPT,
     LABEL_COMPONENT,
+    LABEL_JOB_NAME,
     LABEL_MODEL,
     LABEL_RUN,
     QUEUE_LABEL,
@@ -58,7 +59,7 @@ def headless_service(attempt: Attempt, stage: Stage) -> dict[str, Any]:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": name},
+            "selector": {LABEL_JOB_NAME: name},
             "ports": [{"name": "rendezvous", "port": 29500, "protocol": "TCP"}],
         },
     }

@@ -178,18 +178,23 @@ class Agent:
             self._requests.refresh,
             lambda: self._admin.post("/quitquitquit"),
         )
-        for step in steps:
-            while True:
-                try:
-                    await step()
-                    break
-                except EnvoyDown:
+        with suppress(EnvoyDown):
+            for step in steps:
+                await self._insist(step, begun)
+
+    async def _insist(self, step: Callable[[], Awaitable[object]], begun: float) -> None:
+        """Until Envoy has taken it, while there is time; EnvoyDown when there is none to take it."""
+        while True:
+            try:
+                await step()
+                return
+            except EnvoyDown:
+                raise
+            except EnvoyAway as error:
+                if time.monotonic() - begun > _DRAIN_AT_MOST_SECONDS:
+                    log.warning("Envoy does not answer while it is drained: %s", error)
                     return
-                except EnvoyAway as error:
-                    if time.monotonic() - begun > _DRAIN_AT_MOST_SECONDS:
-                        log.warning("Envoy does not answer while it is drained: %s", error)
-                        break
-                    await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _await_quiet(self, begun: float) -> None:
         while (spent := time.monotonic() - begun) < _DRAIN_AT_MOST_SECONDS:

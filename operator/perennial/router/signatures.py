@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from perennial.domain.rollout.signature import NOT_THERE_YET
 from perennial.router.model import Endpoint, Snapshot
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ _RETRY_SECONDS = 1.0
 TRIES = 10
 """A server that has not answered so often is not asked any more; of its page that says nothing, so nothing is told."""
 _AT_ONCE = 8
-_TRY_AGAIN = (429, 500, 502, 503, 504)
-"""Answers of a server that is not quite there; any other than 200 means that it has no such page."""
 
 Inputs = list[dict[str, Any]]
 Revision = tuple[str, str]
@@ -107,7 +106,7 @@ class Signatures:
         host = f"[{address}]" if ":" in address else address
         try:
             async with session.get(f"http://{host}:{port}/v2/models/{place.model}", allow_redirects=False) as response:
-                if response.status in _TRY_AGAIN:
+                if response.status in NOT_THERE_YET:
                     return None
                 raw = await response.content.read(MAX_BYTES + 1) if response.status == 200 else b""
                 while raw and len(raw) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES + 1 - len(raw))):

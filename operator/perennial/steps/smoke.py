@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from perennial.domain.rollout.signature import Signature, read_signatures
+from perennial.domain.rollout.signature import NOT_THERE_YET, Signature, read_signatures
 from perennial.domain.rollout.smoke import Answers
 from perennial.domain.training.record import record_line
 from perennial.steps.errors import DataProblem, TemporaryProblem
@@ -35,7 +35,6 @@ PATIENCE_SECONDS = 60.0
 MAX_BYTES = 4 << 20
 _RETRY_SECONDS = 0.5
 _HEADERS = {"content-type": "application/json", "x-perennial-observe": "none"}
-_TRY_AGAIN = (429, 500, 502, 503, 504)
 
 
 def run(given: Mapping[str, Any], environ: Mapping[str, str], output: Output) -> None:
@@ -81,7 +80,7 @@ async def _signature(session: aiohttp.ClientSession, url: str) -> Signature:
         try:
             async with session.get(url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=10)) as response:
                 status, raw = response.status, await response.content.read(MAX_BYTES)
-            if status not in _TRY_AGAIN:
+            if status not in NOT_THERE_YET:
                 return _read_signature(status, raw, url)
             problem = f"it answers {status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

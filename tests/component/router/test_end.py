@@ -18,6 +18,12 @@ from tests.component.router.harness import Router, eventually
 STABLE = "aaaaaaaa"
 
 
+async def readiness(running: Router) -> int:
+    """The status of the agent's readiness page."""
+    async with running.session.get(f"http://127.0.0.1:{running.agent_port}/readyz") as response:
+        return response.status
+
+
 async def test_a_terminating_pod_finishes_its_requests_and_lets_the_counts_be_read(
     running: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,8 +48,7 @@ async def test_a_terminating_pod_finishes_its_requests_and_lets_the_counts_be_re
     os.kill(os.getpid(), signal.SIGTERM)
 
     async def unready() -> bool:
-        async with running.session.get(f"http://127.0.0.1:{running.agent_port}/readyz") as response:
-            return response.status == 503
+        return await readiness(running) == 503
 
     await eventually(unready, "the pod is not ready any more")
     assert not tmp_path.joinpath(agent.DRAINED).exists()
@@ -109,8 +114,7 @@ async def test_an_envoy_that_its_probe_had_restarted_serves_again_and_ends_in_or
         return drained.exists()
 
     async def is_ready() -> bool:
-        async with running.session.get(f"http://127.0.0.1:{running.agent_port}/readyz") as response:
-            return response.status == 200
+        return await readiness(running) == 200
 
     for _ in range(2):
         await eventually(is_ready, "the pod is ready")

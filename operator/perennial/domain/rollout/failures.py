@@ -44,6 +44,11 @@ class Arm:
 NOTHING = Arm()
 
 
+def is_failure(code: str, failure_codes: frozenset[str]) -> bool:
+    """Whether an HTTP code is a failure of the server, whoever else answers: 5xx, or what the spec calls one."""
+    return code.startswith("5") or code in failure_codes
+
+
 def read_arm(counters: Mapping[str, Any], failure_codes: frozenset[str]) -> Arm:
     """The counts in one `revisions.<revision>` entry of a router's counts page.
 
@@ -54,7 +59,7 @@ def read_arm(counters: Mapping[str, Any], failure_codes: frozenset[str]) -> Arm:
     grpc = {str(code): int(count) for code, count in counters.get("grpc", {}).items()}
     latency = counters.get("latency", {})
     requests = sum(codes.values())
-    failed = sum(count for code, count in codes.items() if code.startswith("5") or code in failure_codes)
+    failed = sum(count for code, count in codes.items() if is_failure(code, failure_codes))
     failed += sum(count for code, count in grpc.items() if code in FAILED_GRPC)
     failed += int(counters.get("resets", 0))
     client = sum(count for code, count in codes.items() if code in CLIENT_CODES - failure_codes)

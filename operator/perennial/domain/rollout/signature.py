@@ -11,6 +11,8 @@ from typing import Any
 ANY = -1
 """A dimension of any size."""
 MAX_TOLD = 3
+NOT_THERE_YET = (429, 500, 502, 503, 504)
+"""Answers of a server that is not quite there; any other than 200 means that it has no page with its inputs."""
 
 
 @dataclass(frozen=True, slots=True)

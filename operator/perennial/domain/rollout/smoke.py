@@ -1,7 +1,7 @@
 """Sample inputs replayed to a canary before anybody else sees it: what is recorded, and what a Job reports. Pure.
 
 A Job's own trouble (no room, no image, no store) is unknown and not bad: only answers of the canary are evidence.
-Must not judge; smoke_verdict.py does.
+Must not judge; smoking.py does.
 """
 
 import json
@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from perennial.domain.conditions import bounded
+from perennial.domain.rollout.failures import is_failure
 from perennial.domain.times import parse_time, rfc3339
 
 ATTEMPTS = 3
@@ -60,7 +61,7 @@ class Answers:
 
     def failures(self, failure_codes: frozenset[str]) -> int:
         """Failed requests by the rule for a canary without concurrent stable traffic, nulls among them."""
-        codes = sum(count for code, count in self.codes if _fails(code, failure_codes))
+        codes = sum(count for code, count in self.codes if is_failure(code, failure_codes))
         return codes + self.timeouts + self.broken + self.nulls
 
     def counted(self, failure_codes: frozenset[str]) -> int:
@@ -69,13 +70,13 @@ class Answers:
 
     def causes(self, failure_codes: frozenset[str]) -> str:
         """Why requests failed, most often first: `500: 15, timeout: 2`."""
-        found = [(code, count) for code, count in self.codes if _fails(code, failure_codes)]
+        found = [(code, count) for code, count in self.codes if is_failure(code, failure_codes)]
         found += [("timeout", self.timeouts), ("no whole answer", self.broken), ("null or NaN", self.nulls)]
         return _listed(found)
 
     def unclear(self, failure_codes: frozenset[str]) -> str:
         """What was neither good nor failed; empty when there is nothing."""
-        found = [(code, count) for code, count in self.codes if not _fails(code, failure_codes)]
+        found = [(code, count) for code, count in self.codes if not is_failure(code, failure_codes)]
         found += [("no answer by the protocol", self.unreadable), ("no connection", self.unreached)]
         return _listed(found)
 
@@ -184,10 +185,6 @@ def read_report(message: str) -> Answers:
         return read_answers(json.loads(message))
     except (json.JSONDecodeError, RecursionError) as error:
         raise BadReport("the report is not JSON") from error
-
-
-def _fails(code: str, failure_codes: frozenset[str]) -> bool:
-    return code.startswith("5") or code in failure_codes
 
 
 def _listed(found: list[tuple[str, int]]) -> str:

@@ -107,9 +107,9 @@ def _without_report(world: World, rollout: Rollout, smoke: Smoke, now: datetime)
     why = job.trouble if job is not None and job.trouble else "nothing of it was seen"
     trouble = bounded(f"The Job that sends sample inputs to {label} left no report: {why.rstrip('.')}.", _TROUBLE)
     if smoke.attempt < ATTEMPTS and not (job is not None and job.lasting):
-        again = replace(smoke, attempt=smoke.attempt + 1, since=now, trouble=trouble)
-        words = f"{trouble} That says nothing of the canary; attempt {again.attempt} of {ATTEMPTS} follows."
-        return Turn(words, again, None, reasons.SMOKE_RETRIED, True)
+        following = replace(smoke, attempt=smoke.attempt + 1, since=now, trouble=trouble)
+        words = f"{trouble} That says nothing of the canary; attempt {following.attempt} of {ATTEMPTS} follows."
+        return Turn(words, following, None, reasons.SMOKE_RETRIED, True)
     words = f"{trouble} That says nothing of the canary, so nobody is sent to it. {_orders(world, smoke)}"
     return Turn(words, replace(smoke, trouble=trouble), Event.INCONCLUSIVE, reasons.INCONCLUSIVE, True)
 

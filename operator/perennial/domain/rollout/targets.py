@@ -31,8 +31,7 @@ class Sources:
 def find_target(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> Target | Untargeted:
     """What the deployment asks for now."""
     if spec.artifact is not None:
-        artifact = Artifact(spec.artifact["uri"], spec.artifact["digest"], spec.artifact["format"])
-        return _as_revision(spec, recorded, sources, artifact, None, None)
+        return _as_revision(spec, recorded, sources, _artifact(spec.artifact), None, None)
     name = recorded.chosen_version if spec.update_policy == "Direct" else spec.version
     if name is None:
         return Untargeted(reasons.NO_VERSION_YET, _no_version(spec))
@@ -51,8 +50,7 @@ def find_target(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> T
             "name a version of this model in spec.model.version.",
             stalled=True,
         )
-    artifact = Artifact(body["artifact"]["uri"], body["artifact"]["digest"], body["artifact"]["format"])
-    return _as_revision(spec, recorded, sources, artifact, name, version)
+    return _as_revision(spec, recorded, sources, _artifact(body["artifact"]), name, version)
 
 
 def find_stable(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> Target | None:
@@ -65,8 +63,7 @@ def find_stable(spec: DeploymentSpec, recorded: Recorded, sources: Sources) -> T
     raw = version["spec"]["artifact"] if version is not None else spec.artifact
     if raw is None or raw["digest"] != stable.digest:
         return None
-    artifact = Artifact(raw["uri"], raw["digest"], raw["format"])
-    made = _as_revision(spec, recorded, sources, artifact, stable.version, version)
+    made = _as_revision(spec, recorded, sources, _artifact(raw), stable.version, version)
     return made if isinstance(made, Target) and made.revision == stable.revision else None
 
 
@@ -148,6 +145,10 @@ def _known_revision(spec: DeploymentSpec, recorded: Recorded, sources: Sources, 
         if seen.digest == digest and fingerprint(spec.raw, digest, recipe=seen.recipe) == seen.fingerprint:
             return seen
     return None
+
+
+def _artifact(raw: Mapping[str, Any]) -> Artifact:
+    return Artifact(raw["uri"], raw["digest"], raw["format"])
 
 
 def _samples(version: ModelVersion) -> Samples | None:
