@@ -24,9 +24,9 @@ SCRAPED = "scraped"
 _HOME = Path(prometheus.__file__).parent / "prometheus_image"
 
 
-def errors(colour: str) -> dict[str, Any]:
-    """The check `errors`: at most 10 % of the answers of the revision of that colour in 5 s are 500."""
-    of = f'model_answers_total{{colour="{colour}"'
+def errors() -> dict[str, Any]:
+    """The check `errors`: at most 10 % of the answers of the canary's pods in 5 s are 500."""
+    of = 'model_answers_total{pod=~"$(name)-rev-$(canary)-.*"'
     query = f'sum(rate({of},code="500"}}[5s])) / sum(rate({of}}}[5s]))'
     return {"name": "errors", "prometheus": {"source": "main", "query": query}, "max": "0.1"}
 

@@ -18,11 +18,11 @@ WEIGHT = 30
 ENOUGH = 500
 
 SERVER = """
-import collections, os, random, sys
+import collections, os, random, socket, sys
 sys.path.insert(0, "/opt")
 import trivial
 
-COLOUR, FAIL = os.environ["COLOUR"], float(os.environ.get("FAIL", "0"))
+COLOUR, FAIL, POD = os.environ["COLOUR"], float(os.environ.get("FAIL", "0")), socket.gethostname()
 answers = collections.Counter({200: 0, 500: 0})
 
 class Server(trivial.Model):
@@ -30,7 +30,7 @@ class Server(trivial.Model):
         if self.path != "/metrics":
             super().do_GET()
             return
-        lines = [f'model_answers_total{{colour="{COLOUR}",code="{code}"}} {n}' for code, n in answers.items()]
+        lines = [f'model_answers_total{{pod="{POD}",code="{code}"}} {n}' for code, n in answers.items()]
         raw = "".join(line + chr(10) for line in lines).encode()
         self.send_response(200)
         self.send_header("content-type", "text/plain")
@@ -96,12 +96,12 @@ def deployment(stage: Stage, name: str, colour: str, **spec: Any) -> JsonObject:
 
 
 def through(stage: Stage, colour: str, parent: str = "edge", name: str = "rain") -> JsonObject:
-    """One whose requests come through a Gateway, judged by the metric of its colour."""
+    """One whose requests come through a Gateway, judged by the metric of the canary's pods."""
     steps = [{"weight": WEIGHT, "holdSeconds": 10}]
     rollout = {
         "steps": steps,
         "scaleDownDelaySeconds": 30,
-        "analysis": {"warmupSeconds": 4, "metrics": [metrics.errors(colour)]},
+        "analysis": {"warmupSeconds": 4, "metrics": [metrics.errors()]},
     }
     asked = {"parentRefs": [{"name": parent}], "hostnames": [HOST if name == "rain" else f"{name}.example.org"]}
     return deployment(stage, name, colour, rollout=rollout, traffic={"gateway": asked})
